@@ -19,7 +19,7 @@ _MIB = 1 << 20
 _FIVE_GB = 5 * 10**9 // _MIB * _MIB
 
 LIMITS = StoreLimits(
-    # The documents say 100 KB in one place and 5 MB, in multiples of 1 MB, in another: this satisfies both.
+    # The documents say 100 KB in one place and 5 MB in multiples of 1 MB in another: this satisfies both.
     min_part_size=5 * _MIB,
     part_size_multiple=_MIB,
     # "5 GB" and "48.8 TB" do not say whether they count in powers of ten: the smaller reading is safe.
@@ -34,7 +34,7 @@ LIMITS = StoreLimits(
 )
 
 PAGE = "1000"
-"""The most that one answer lists."""
+"""The most items that one answer lists."""
 
 _OFFICIAL = ".bcebos.com"
 _VERSION = "/v1"
@@ -47,10 +47,9 @@ _MIN_TRAFFIC_BITS, _MAX_TRAFFIC_BITS = 819_200, 838_860_800
 class Bucket:
     """The address of one bucket.
 
-    ``host`` is where its requests go, ``path`` the path of the bucket itself (``/`` in virtual-host style and
-    behind a domain of its own), ``store_id`` its identity: the same whatever style or scheme is used.
-    `version_keys` recalls how it takes keys that begin with ``v1/``. Raises AccessRefused when the endpoint
-    belongs to another bucket.
+    ``host`` is where its requests go, ``path`` the bucket's own path (``/`` in virtual-host style and behind
+    its own domain), ``store_id`` its identity, the same for any style or scheme. `version_keys` recalls how
+    it takes keys that begin with ``v1/``. Raises AccessRefused if the endpoint belongs to another bucket.
     """
 
     def __init__(self, settings: BosSettings, version_keys: Memory = Memory()) -> None:
@@ -66,7 +65,7 @@ class Bucket:
         self.may_refuse_path_style = path_style and service.endswith(_OFFICIAL)
 
     def object_path(self, key: str) -> str:
-        """The percent-encoded path of an object; StoreRefused when BOS cannot hold the key faithfully."""
+        """Return the percent-encoded path of an object. Raises StoreRefused if BOS cannot hold the key."""
         doubled = begins_with_version(key) and self._version_keys.recall(self.store_id) == DOUBLED
         problem = key_problem(key, takes_version=doubled)
         if problem is not None:
@@ -76,11 +75,11 @@ class Bucket:
         return f"{version}{self.path.rstrip('/')}/{signing.encode(key, keep_slash=True)}"
 
     def copy_source(self, key: str, if_match: str) -> dict[str, str]:
-        """The headers that name an object of this bucket as a source, as long as its ETag is `if_match`.
+        """Return the headers that name an object of this bucket as source, if its ETag is `if_match`.
 
         Without an ETag there is no condition.
         """
-        self.object_path(key)  # refuses what cannot be a source either
+        self.object_path(key)  # refuses what cannot be a source
         headers = {"x-bce-copy-source": signing.encode(f"/{self.name}/{key}", keep_slash=True)}
         if if_match:
             headers["x-bce-copy-source-if-match"] = bare_etag(if_match)
@@ -88,11 +87,11 @@ class Bucket:
 
 
 def key_problem(key: str, *, takes_version: bool = False) -> str | None:
-    """Why BOS cannot hold `key` faithfully, None when it can.
+    """Return why BOS cannot hold `key` faithfully; None: it can.
 
-    Dot segments are refused by the server. A first segment ``v1`` is the version prefix of its old API, which
-    its front ends may still drop: two keys would then be one object. The vendor's Java SDK sends the prefix
-    always, so that ``v1/x`` goes as ``/v1/v1/x``; with `takes_version`, that was found to work here.
+    The server refuses dot segments. A first segment ``v1`` is the version prefix of its old API, which its
+    front ends may still drop: two keys would then be one object. The vendor's Java SDK always sends the
+    prefix, so that ``v1/x`` goes as ``/v1/v1/x``; `takes_version` says that this was found to work here.
     """
     segments = key.split("/")
     if not key:
@@ -107,14 +106,14 @@ def key_problem(key: str, *, takes_version: bool = False) -> str | None:
 
 
 def begins_with_version(key: str) -> bool:
-    """Whether the first folder of the key, or the key itself, is the old version prefix."""
+    """Return whether the key, or its first folder, is the old version prefix."""
     return key.partition("/")[0].lower() == "v1"
 
 
 def traffic_headers(bytes_per_second: int) -> dict[str, str]:
-    """The header that asks BOS to slow a request down; none for 0.
+    """Return the header that asks BOS to slow a request down; none for 0.
 
-    BOS takes 819200 to 838860800 bit/s; what is asked for beyond that is brought to the nearer end.
+    BOS takes 819200 to 838860800 bit/s; values beyond that are brought to the nearer end.
     """
     if bytes_per_second <= 0:
         return {}
@@ -123,7 +122,7 @@ def traffic_headers(bytes_per_second: int) -> dict[str, str]:
 
 
 def uploads_request(bucket: Bucket, prefix: str, after: tuple[str, str] | None) -> Request:
-    """ListMultipartUploads below `prefix`, from behind the marker (key, upload id)."""
+    """ListMultipartUploads below `prefix`, after the marker (key, upload id)."""
     query = [("uploads", ""), ("maxUploads", PAGE)]
     if prefix:
         query.append(("prefix", prefix))
@@ -133,7 +132,7 @@ def uploads_request(bucket: Bucket, prefix: str, after: tuple[str, str] | None) 
 
 
 def objects_request(bucket: Bucket, prefix: str, after: tuple[str, str] | None) -> Request:
-    """ListObjects below `prefix`, from behind the marker (parameter, value)."""
+    """ListObjects below `prefix`, after the marker (parameter, value)."""
     query = [("maxKeys", PAGE)]
     if prefix:
         query.append(("prefix", prefix))
@@ -143,7 +142,7 @@ def objects_request(bucket: Bucket, prefix: str, after: tuple[str, str] | None) 
 
 
 def _service_host(host: str, bucket: str) -> str:
-    """The host without a bucket in front, whichever way the endpoint was written."""
+    """Return the host without a bucket in front, however the endpoint is written."""
     if host.endswith(_CDN):
         raise AccessRefused(
             f"the endpoint {host} is that of a CDN",

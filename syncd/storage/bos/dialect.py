@@ -1,6 +1,6 @@
 """The Baidu BOS dialect: how its native API phrases the verbs. Pure: requests out, answers in.
 
-What differs from S3 and is easily got wrong:
+Differences from S3 that are easy to get wrong:
 
 - bodies are JSON; ETags are quoted in headers and bare in JSON;
 - an object's metadata belongs to *complete*, its content type and storage class to *initiate*;
@@ -46,21 +46,21 @@ from syncd.storage.settings import BosSettings
 _META = "x-bce-meta-"
 _CRC32 = "x-bce-content-crc32"
 _BYTES = {"Content-Type": "application/octet-stream"}
-"""Of parts: BOS ignores it, but no SDK of the vendor leaves it out."""
+"""Of parts: BOS ignores it, but all SDKs of the vendor send it."""
 
 
 class BosDialect:
     """Requests and answers of one bucket.
 
-    Virtual-host style (the bucket in the host name), except for hosts that are IP addresses and where the
-    settings ask for path style. Raises AccessRefused when the endpoint is that of another bucket, and, from
-    every method that takes a key, StoreRefused for keys that BOS would refuse or mix up.
+    Virtual-host style (the bucket in the host name), except for IP addresses and if the settings ask for path
+    style. Raises AccessRefused if the endpoint is another bucket's. Every method that takes a key raises
+    StoreRefused for keys that BOS would refuse or mix up.
     """
 
     own_header = "x-bce-request-id"
-    """The name of the header in which BOS numbers its answers."""
+    """The header in which BOS numbers its answers."""
     behind_key = "marker"
-    """The parameter of ListObjects with a key that the list is to begin behind."""
+    """The parameter of ListObjects that names the key to begin after."""
     limits = LIMITS
     """What BOS documents, read on the safe side."""
     usual_check = "md5"
@@ -70,12 +70,12 @@ class BosDialect:
         self._storage_class = settings.storage_class
         self._traffic_limit = traffic_headers(settings.traffic_limit)
         self.store_id = self._bucket.store_id
-        """``bos://`` endpoint and bucket: the same whatever style or scheme is used."""
+        """``bos://`` endpoint and bucket: the same for any style or scheme."""
         self.checks = ("crc32", "md5") if settings.http.endpoint.startswith("https:") else ("md5",)
-        """MD5, which BOS is documented to verify; over TLS CRC-32, should it be found to verify that."""
+        """MD5, which BOS is documented to verify; over TLS CRC-32, if BOS is found to verify it."""
 
     def sign(self, request: Request, credentials: Credentials, now: float) -> Request:
-        """The request with date, session token and Authorization for `now` (Unix seconds)."""
+        """Return the request with date, session token and Authorization for `now` (Unix seconds)."""
         headers = dict(request.headers)
         headers["x-bce-date"] = signing.timestamp(now)
         if credentials.session_token:
@@ -87,7 +87,7 @@ class BosDialect:
         return replace(request, headers=headers)
 
     def error(self, request: Request, response: Response) -> Exception:
-        """The error that `response` stands for, with BOS's request id."""
+        """Return the error for `response`, with BOS's request id."""
         return error_for(
             request,
             response,
@@ -98,7 +98,7 @@ class BosDialect:
     # ---- whole objects -----------------------------------------------------------------------------------
 
     def put_request(self, key: str, body: Body, meta: ObjectMeta, check: str = "") -> Request:
-        """PutObject, with a digest: BOS refuses a body that arrives changed."""
+        """PutObject, with a digest: BOS refuses a changed body."""
         headers = {
             **property_headers("x-bce-", meta, self._storage_class),
             **self._body_headers(body, check),
@@ -108,7 +108,7 @@ class BosDialect:
         return self._on_object("PUT", key, headers=headers, body=body)
 
     def put_result(self, key: str, request: Request, response: Response) -> Receipt:
-        """Raises PartCorrupt when the ETag is not the MD5 of what was sent, Unproven when there is none."""
+        """Raises PartCorrupt if the ETag is not the MD5 of the body, Unproven if there is none."""
         self._require("put", request, response)
         return Receipt(key, self._checked_etag(request, response))
 
@@ -117,7 +117,7 @@ class BosDialect:
         return self._on_object("HEAD", key)
 
     def head_result(self, key: str, request: Request, response: Response) -> ObjectInfo | None:
-        """None when there is no such object; BOS says the same when there is no such bucket."""
+        """None: there is no such object. BOS says the same if there is no such bucket."""
         if response.status == 404 and not is_foreign(response):
             return None
         self._require("head", request, response)
@@ -133,7 +133,7 @@ class BosDialect:
         return self._on_object("GET", key, headers={"Range": f"bytes={first}-{last}"})
 
     def get_result(self, key: str, first: int, last: int, request: Request, response: Response) -> Content:
-        """The bytes asked for, or as many as the object has; also from a server that ignores ranges."""
+        """Return the requested bytes, or as many as there are; also from a server that ignores ranges."""
         if response.status not in (200, 206):
             raise self.error(request, response)
         body = response.body
@@ -149,11 +149,11 @@ class BosDialect:
         return self._on_object("DELETE", key)
 
     def delete_result(self, key: str, request: Request, response: Response) -> None:
-        """Done also when there was no such object."""
+        """Succeeds if there is no such object."""
         self._removed("delete", request, response, "NoSuchKey")
 
     def copy_request(self, source_key: str, key: str, meta: ObjectMeta, if_match: str) -> Request:
-        """CopyObject with new metadata, while the source still is the one meant."""
+        """CopyObject with new metadata, if the source is unchanged."""
         headers = {
             **property_headers("x-bce-", meta, self._storage_class, copy=True),
             "x-bce-metadata-directive": "replace",
@@ -163,7 +163,7 @@ class BosDialect:
         return self._on_object("PUT", key, headers=headers, slow_answer=True)
 
     def copy_result(self, key: str, request: Request, response: Response) -> Receipt:
-        """Raises what an error inside a 200 stands for, and Unproven where there is no ETag."""
+        """Raises the error inside a 200, and Unproven if there is no ETag."""
         return Receipt(key, self._member_etag(request, response))
 
     # ---- multipart uploads -------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ class BosDialect:
         )
 
     def create_result(self, key: str, request: Request, response: Response) -> str:
-        """The upload's id."""
+        """Return the upload's id."""
         upload_id = self._members(request, response).get("uploadId")
         if not isinstance(upload_id, str) or not upload_id:
             raise self.error(request, response)
@@ -211,7 +211,7 @@ class BosDialect:
     def part_copy_request(
         self, key: str, upload_id: str, number: int, source_key: str, first: int, last: int, if_match: str
     ) -> Request:
-        """UploadPartCopy. Conditional, or a source replaced midway would make a mixed object."""
+        """UploadPartCopy, conditional: a source replaced midway would make a mixed object."""
         return self._on_object(
             "PUT",
             key,
@@ -227,11 +227,11 @@ class BosDialect:
     def part_copy_result(
         self, key: str, upload_id: str, number: int, size: int, request: Request, response: Response
     ) -> Part:
-        """The part, without CRC-32: its bytes were not seen here."""
+        """Return the part, without CRC-32: we did not see its bytes."""
         return Part(number, size, self._member_etag(request, response))
 
     def parts_request(self, key: str, upload_id: str, after: int) -> Request:
-        """ListParts, from the part number behind `after`."""
+        """ListParts, after the part number `after`."""
         marker = (("partNumberMarker", str(after)),) if after else ()
         query = (("uploadId", upload_id), ("maxParts", bucket.PAGE), *marker)
         return self._on_object("GET", key, query=query)
@@ -239,7 +239,7 @@ class BosDialect:
     def parts_result(
         self, key: str, upload_id: str, request: Request, response: Response
     ) -> tuple[list[Part], int | None]:
-        """The page ends by ``isTruncated``: BOS gives a next marker on the last page too."""
+        """``isTruncated`` marks the last page: BOS gives a next marker there, too."""
         members = self._members(request, response)
         parts = [self._part(item, request, response) for item in values.items(members, "parts")]
         if not values.truth(members.get("isTruncated")):
@@ -253,7 +253,7 @@ class BosDialect:
         return parts, behind
 
     def complete_request(self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta) -> Request:
-        """CompleteMultipartUpload, with the metadata and the CRC-32 of the whole where every part has one."""
+        """CompleteMultipartUpload, with the metadata, and the CRC-32 of the whole if every part has one."""
         listed = [{"partNumber": part.number, "eTag": bare_etag(part.etag)} for part in parts]
         headers = {
             "Content-Type": "application/json; charset=utf-8",
@@ -273,7 +273,7 @@ class BosDialect:
         )
 
     def complete_result(self, key: str, upload_id: str, request: Request, response: Response) -> Receipt:
-        """Raises ObjectSpoiled when BOS reports another CRC-32 than ours: that is not the object meant."""
+        """Raises ObjectSpoiled if BOS reports another CRC-32 than ours: that is another object."""
         etag = self._member_etag(request, response)
         meant = values.number(request.headers.get(_CRC32))
         made = values.number(response.headers.get(_CRC32))
@@ -290,7 +290,7 @@ class BosDialect:
         return self._on_object("DELETE", key, query=(("uploadId", upload_id),))
 
     def abort_result(self, key: str, upload_id: str, request: Request, response: Response) -> None:
-        """Done also when there was no such upload."""
+        """Succeeds if there is no such upload."""
         self._removed("abort", request, response, "NoSuchUpload", "NoSuchKey")
 
     def uploads_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
@@ -300,7 +300,7 @@ class BosDialect:
     def uploads_result(
         self, prefix: str, request: Request, response: Response
     ) -> tuple[list[UploadInfo], tuple[str, str] | None]:
-        """A page; see `values.uploads_page`."""
+        """Return a page; see `values.uploads_page`."""
         return values.uploads_page(self._members(request, response), prefix, request, response)
 
     def objects_request(self, prefix: str, after: tuple[str, str] | None) -> Request:
@@ -310,7 +310,7 @@ class BosDialect:
     def objects_result(
         self, prefix: str, request: Request, response: Response
     ) -> tuple[list[ObjectInfo], tuple[str, str] | None]:
-        """A page; see `values.objects_page`."""
+        """Return a page; see `values.objects_page`."""
         return values.objects_page(self._members(request, response), prefix, request, response)
 
     # ---- what they have in common ------------------------------------------------------------------------
@@ -319,16 +319,16 @@ class BosDialect:
         return Request(method, self._bucket.host, self._bucket.object_path(key), **more)
 
     def _body_headers(self, body: Body, check: str) -> dict[str, str]:
-        """A digest of the body, and how fast it may go."""
+        """Return a digest of the body, and the traffic limit."""
         return {**_digest(body, check if check in self.checks else self.usual_check), **self._traffic_limit}
 
     def _require(self, verb: str, request: Request, response: Response) -> None:
-        """Raises unless the answer has the status of a success, and no body."""
+        """Raise unless the answer has the status of a success, and no body."""
         if response.status not in EMPTY_SUCCESS[verb] or (response.body and response.body.strip()):
             raise self.error(request, response)
 
     def _removed(self, verb: str, request: Request, response: Response, *codes: str) -> None:
-        """A page of another server removes nothing, whatever its status."""
+        """Raise unless it is removed. Another server's page proves nothing, whatever its status."""
         if not _was_not_there(response, *codes):
             self._require(verb, request, response)
 
@@ -347,9 +347,9 @@ class BosDialect:
         return etag
 
     def _checked_etag(self, request: Request, response: Response) -> str:
-        """The ETag of a body just sent, which is its MD5 unless the server encrypts what it stores.
+        """Return the ETag of a body just sent, which is its MD5 unless the server encrypts objects.
 
-        Compared where the MD5 was sent along.
+        It is compared if the MD5 was sent along.
         """
         etag = bare_etag(response.headers.get("etag"))
         if not etag:
@@ -374,8 +374,8 @@ class BosDialect:
 
 
 def _described(response: Response, key: str, size: int, crc32: int | None = None) -> ObjectInfo:
-    """The ETag is known for an MD5 where the answer has the same one as Content-MD5: which other objects have
-    an ETag of that form is not documented."""
+    """Describe the object. The ETag is an MD5 only if Content-MD5 has the same: BOS does not document which
+    other objects have an ETag of that form."""
     headers = response.headers
     etag = bare_etag(headers.get("etag", ""))
     try:
@@ -393,7 +393,7 @@ def _digest(body: Body, check: str) -> dict[str, str]:
 
 
 def _was_not_there(response: Response, *codes: str) -> bool:
-    """404 for the thing itself: with one of its codes, or with no body to say otherwise."""
+    """Return whether a 404 is about the thing itself: it has one of `codes`, or no body."""
     if response.status != 404:
         return False
     return not response.body.strip() or (values.body_object(response) or {}).get("code") in codes

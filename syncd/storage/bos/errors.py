@@ -1,6 +1,6 @@
-"""How BOS says that it refuses; what it means is in `syncd.storage.http.errors`.
+"""How BOS phrases refusals; `syncd.storage.http.errors` says what they mean.
 
-Answers to HEAD have no body and so no code; answers of a proxy in between have a body that is not BOS's.
+Answers to HEAD have no body and so no code; a proxy's answers have a body that is not BOS's.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _RATE_TEXT = re.compile(r"\brate\b|too (?:many|frequent)|frequen|throttl|slow do
 
 
 def carries_error(response: Response) -> bool:
-    """Whether the body is an error object, whatever the status says."""
+    """Return whether the body is an error object, whatever the status."""
     found = body_object(response)
     return found is not None and bool(found.get("code"))
 
 
 def is_foreign(response: Response) -> bool:
-    """Whether another server answered: with a body that is not JSON, or where there is none (HEAD), with the
-    headers of a page.
+    """Return whether another server answered: with a body that is not JSON or, without a body (HEAD), with
+    the headers of a page.
     """
     if response.body.strip():
         return body_object(response) is None
@@ -58,7 +58,7 @@ def is_foreign(response: Response) -> bool:
 def error_for(
     request: Request, response: Response, *, whole_bucket: bool, path_style: bool = False
 ) -> StoreError:
-    """The one error of ours that `response` stands for. `path_style`: asked so of a host that may mind."""
+    """Return our error for `response`. `path_style`: the request used it, which the host may refuse."""
     found = body_object(response) or {}
     code = _text(found.get("code"))
     said = _text(found.get("message"))
@@ -73,7 +73,7 @@ def _meant(verb: str, response: Response, code: str, said: str, *, path_style: b
     if path_style and code in _PATH_STYLE_CODES:
         return _PATH_STYLE
     if code == "AccessDenied" and _RATE_TEXT.search(said):
-        return CODES["RequestRateLimitExceeded"]  # the vendor's own tools read that out of this text
+        return CODES["RequestRateLimitExceeded"]  # the vendor's tools read that from this text
     redirects = 300 <= response.status < 400
     if not code and not redirects and is_foreign(response) and response.status not in JUDGED:
         return _SPEAKS_S3 if "x-amz-request-id" in response.headers else _FOREIGN
@@ -81,7 +81,7 @@ def _meant(verb: str, response: Response, code: str, said: str, *, path_style: b
 
 
 def _text(value: object) -> str:
-    """A value of the server's as one printable line of bearable length."""
+    """Return a server's value as one printable line of limited length."""
     if not isinstance(value, str):
         return ""
     return "".join(char if char.isprintable() else " " for char in value)[:300].strip()

@@ -4,8 +4,8 @@ Two HMACs. The first makes a signing key from the secret and a prefix (version, 
 in seconds); its lower-case hex *text* is the key of the second, which signs the canonical request: method,
 path, query and headers, each percent-encoded, joined by line feeds.
 
-The list of signed headers is always written out. Without a list the server takes a default set that holds
-``content-length``, and then every proxy that adds or drops that header breaks the signature.
+We always list the signed headers. Without a list the server takes a default set with ``content-length``, and
+a proxy that adds or drops that header breaks the signature.
 
 Source: https://cloud.baidu.com/doc/Reference/s/njwvz1yfu, with vectors made by the vendor's SDKs.
 """
@@ -21,13 +21,13 @@ from urllib.parse import quote
 from syncd.storage.http.messages import Credentials
 
 LIFE_SECONDS = 1800
-"""How long a signature is good for; what the vendor's SDKs use."""
+"""How long a signature is valid: as in the vendor's SDKs."""
 
 _ALSO_SIGNED = ("content-md5", "content-type", "host")
 
 
 def encode(text: str, *, keep_slash: bool = False) -> str:
-    """UTF-8, percent-encoded: all but letters, digits and ``-._~`` (and ``/`` where it is kept)."""
+    """Percent-encode UTF-8, except letters, digits and ``-._~`` (and ``/`` if it is kept)."""
     return quote(text, safe="-._~/" if keep_slash else "-._~")
 
 
@@ -36,7 +36,7 @@ _encode = lru_cache(256)(encode)
 
 
 def timestamp(now: float) -> str:
-    """Unix seconds as ``YYYY-MM-DDThh:mm:ssZ``, the fraction dropped."""
+    """Format Unix seconds as ``YYYY-MM-DDThh:mm:ssZ``, without the fraction."""
     return _timestamp(int(now))
 
 
@@ -46,10 +46,10 @@ def _timestamp(second: int) -> str:
 
 
 def names_to_sign(headers: Mapping[str, str]) -> list[str]:
-    """Those of the headers, given with lower-case names, that belong in the list: host, MD5, type, and every
-    ``x-bce-`` one.
+    """Return the headers to list, of those given with lower-case names: host, MD5, type, and every ``x-bce-``
+    one.
 
-    A header without a value takes no part in the signature, so it is not listed either.
+    A header without a value is not signed, so it is not listed.
     """
     return sorted(
         [
@@ -61,14 +61,14 @@ def names_to_sign(headers: Mapping[str, str]) -> list[str]:
 
 
 def canonical_query(query: Iterable[tuple[str, str]]) -> str:
-    """``name=value`` items, encoded, then sorted as whole strings: ``a-b=2`` stands before ``a=1``."""
+    """Encode ``name=value`` items, then sort them as whole strings: ``a-b=2`` before ``a=1``."""
     return "&".join(
         sorted(f"{encode(name)}={encode(value)}" for name, value in query if name.lower() != "authorization")
     )
 
 
 def canonical_headers(headers: Mapping[str, str], names: Iterable[str]) -> str:
-    """``name:value`` lines of the headers named, encoded, sorted as whole lines. All names are lower-case."""
+    """Return encoded ``name:value`` lines of the named headers, sorted as lines. Names are lower-case."""
     trimmed = [(name, headers.get(name, "").strip()) for name in names]
     return "\n".join(sorted([f"{_encode(name)}:{_encode(value)}" for name, value in trimmed if value]))
 
@@ -76,7 +76,7 @@ def canonical_headers(headers: Mapping[str, str], names: Iterable[str]) -> str:
 def canonical_request(
     method: str, path: str, query: Iterable[tuple[str, str]], headers: Mapping[str, str], names: Iterable[str]
 ) -> str:
-    """The text that is signed. `path` is already percent-encoded, as it goes on the wire."""
+    """Return the text to sign. `path` is percent-encoded, as on the wire."""
     return "\n".join((method.upper(), path or "/", canonical_query(query), canonical_headers(headers, names)))
 
 
@@ -87,7 +87,7 @@ def authorization(
     now: float,
     life_seconds: int = LIFE_SECONDS,
 ) -> str:
-    """The value of the Authorization header for a canonical request made with the same `names`."""
+    """Return the Authorization header for a canonical request made with the same `names`."""
     prefix = f"bce-auth-v1/{credentials.access_key_id}/{timestamp(now)}/{life_seconds}"
     signing_key = _signing_key(credentials.secret_access_key, prefix)
     return f"{prefix}/{';'.join(names)}/{_hmac_hex(signing_key, canonical)}"

@@ -1,7 +1,7 @@
-"""What BOS answers, read with suspicion: JSON, numbers, truths, times, and pages of listings. Pure.
+"""Reads BOS's answers, with suspicion: JSON, numbers, booleans, times, and pages of listings. Pure.
 
-Servers of this protocol differ: numbers arrive as numbers or as text, optional fields are absent or empty.
-What cannot be read is None; the caller decides whether that is an error.
+Servers of this protocol differ: numbers arrive as numbers or as text, optional fields are absent or empty. An
+unreadable value is None; the caller decides whether that is an error.
 
 Source: https://cloud.baidu.com/doc/BOS/s/Ekc4epj6m (objects; version 1 is all that the native API has).
 """
@@ -19,12 +19,12 @@ from syncd.storage.http.metadata import bare_etag
 
 _LONGEST_NUMBER = 40
 MAX_VALUES = 200_000
-"""Of one answer: ten thousand parts have a quarter of that. A value of three bytes takes sixty of memory."""
+"""Of one answer: ten thousand parts have a quarter. A value of three bytes takes sixty of memory."""
 _MARKS = (b",", b"[", b"{")
 
 
 def number(value: object) -> int | None:
-    """A whole number of at least 0, given as a number or as decimal text."""
+    """Return a whole number of at least 0, from a number or decimal text."""
     if isinstance(value, bool):
         return None
     if isinstance(value, str) and value.isascii() and value.strip().isdecimal():
@@ -33,12 +33,12 @@ def number(value: object) -> int | None:
 
 
 def truth(value: object) -> bool:
-    """A truth, given as such or as the text ``true``."""
+    """Return a boolean, from a boolean or the text ``true``."""
     return value is True or (isinstance(value, str) and value.strip().lower() == "true")
 
 
 def time_ns(value: object) -> int | None:
-    """An ISO 8601 time, with or without fraction, in nanoseconds since 1970; UTC unless it says otherwise."""
+    """Return nanoseconds since 1970 from an ISO 8601 time, with or without fraction; UTC by default."""
     if not isinstance(value, str):
         return None
     try:
@@ -52,7 +52,7 @@ def time_ns(value: object) -> int | None:
 
 
 def body_object(response: Response) -> dict[str, Any] | None:
-    """The body as a JSON object, None when it is empty, cut short, or something else."""
+    """Return the body as a JSON object; None: it is empty, cut short, or something else."""
     if _values_in(response.body) > MAX_VALUES:
         return None
     try:
@@ -63,23 +63,23 @@ def body_object(response: Response) -> dict[str, Any] | None:
 
 
 def _values_in(body: bytes) -> int:
-    """Not fewer than the values that the JSON text holds, as far as that matters.
+    """Return an upper bound of the values in a JSON text.
 
-    Keys may hold commas and brackets: only a body that looks like too many is looked at closely.
+    Keys may hold commas and brackets: only a body that seems to have too many is examined.
     """
     rough = sum(map(body.count, _MARKS))
     return rough if rough <= MAX_VALUES else _values_outside_texts(body)
 
 
 def _values_outside_texts(body: bytes) -> int:
-    """Ends as soon as there are too many. Builds nothing: the body may be made to be taken apart."""
-    text = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # now a quote is a quote
+    """Stop as soon as there are too many. Builds nothing: the body may be hostile."""
+    text = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # every quote left begins or ends a text
     count = end = 0
     while count <= MAX_VALUES and end >= 0:
         begin = text.find(b'"', end)
         count += 1 + sum(text.count(mark, end, begin if begin >= 0 else len(text)) for mark in _MARKS)
         end = text.find(b'"', begin + 1) + 1 if begin >= 0 else -1
-        if not end:  # a text without end
+        if not end:  # an endless text
             break
     return count
 
@@ -87,7 +87,7 @@ def _values_outside_texts(body: bytes) -> int:
 def uploads_page(
     members: dict[str, Any], prefix: str, request: Request, response: Response
 ) -> tuple[list[UploadInfo], tuple[str, str] | None]:
-    """The next marker is the last upload listed where BOS names none."""
+    """The next marker is the last listed upload if BOS names none."""
     listed = [
         UploadInfo(item["key"], item["uploadId"], time_ns(item.get("initiated")))
         for item in items(members, "uploads")
@@ -110,7 +110,7 @@ def uploads_page(
 def objects_page(
     members: dict[str, Any], prefix: str, request: Request, response: Response
 ) -> tuple[list[ObjectInfo], tuple[str, str] | None]:
-    """The next marker is the last key listed where BOS names none."""
+    """The next marker is the last listed key if BOS names none."""
     listed = [
         ObjectInfo(item["key"], size, bare_etag(item.get("eTag")))
         for item in items(members, "contents")
@@ -126,7 +126,7 @@ def objects_page(
 
 
 def is_text(value: str) -> bool:
-    """Whether it can be sent: JSON may hold halves of characters."""
+    """Return whether it can be sent: JSON may hold halves of characters."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -135,13 +135,13 @@ def is_text(value: str) -> bool:
 
 
 def items(members: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """The objects in the array `name`; none when there is no such array."""
+    """Return the objects in the array `name`; none if there is no such array."""
     found = members.get(name)
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
 def stuck(what: str, response: Response) -> StoreUnavailable:
-    """A listing that cannot be gone on with."""
+    """Return the error for a listing that cannot continue."""
     return StoreUnavailable(
         f"{what}: BOS says that more follows, but not from where",
         status=response.status,

@@ -1,6 +1,6 @@
-"""Asks a file system what it does with names, by making some in a directory of their own.
+"""Finds out what a file system does with names, by making some in their own directory.
 
-The answer holds for the process, as long as the store's marker stays the same file.
+The result is valid for the process, as long as the store's marker stays the same file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ENDS = ". "
 _COMPOSED, _DECOMPOSED = "\u00e9", "e\u0301"
 _CHINESE = "\u4e2d"
 _LENGTHS = (255, 143, 100)
-"""In bytes: most file systems, eCryptfs, and some."""
+"""In bytes: most file systems, eCryptfs, some others."""
 _ABOUT_THE_NAME = (
     errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EEXIST,
     errno.ENOTDIR, errno.EISDIR, errno.EOPNOTSUPP,
@@ -33,10 +33,10 @@ _ABOUT_THE_NAME = (
 
 
 def ask(root: int, private: int, staging: bytes) -> tuple[Traits, bool]:
-    """The traits of the store's file system, and whether it could be asked.
+    """Return the traits of the store's file system, and whether probing worked.
 
-    Where nothing can be made (it is full, or mounted read-only), the lookup of our own directory by another
-    case decides between the two kinds that are common.
+    If it can hold no new file (full, or mounted read-only), a lookup of our own directory in another case
+    decides between the two common kinds.
     """
     other = PRIVATE.upper()
     folds = _exists(root, other) and os.fsdecode(other) not in os.listdir(root)
@@ -54,7 +54,7 @@ def ask(root: int, private: int, staging: bytes) -> tuple[Traits, bool]:
 
 
 class _Probe:
-    """Questions to an empty directory, which is empty again after each of them. Raises OSError."""
+    """Probes an empty directory, which is empty again after each probe. Raises OSError."""
 
     def __init__(self, directory: int) -> None:
         self._directory = directory
@@ -80,7 +80,7 @@ class _Probe:
         return Traits(length, folds, frozenset(unfit), frozenset(at_end), form, ascii_only, devices)
 
     def _folds(self) -> bool:
-        """Whether a file is also found by a name that it was not given."""
+        """Return whether a file is also found by a name that it does not have."""
         pairs = (("Aa", "aA"), (_COMPOSED, _DECOMPOSED), (_COMPOSED, _COMPOSED.upper()))
         return any(self._is_found(name, other) for name, other in pairs)
 
@@ -92,7 +92,7 @@ class _Probe:
         return found
 
     def _keeps(self, name: str) -> bool:
-        """Whether a file can have exactly this name."""
+        """Return whether a file can have exactly this name."""
         return self._make(name) and self._clear() == [name]
 
     def _make(self, name: str) -> bool:
@@ -105,7 +105,7 @@ class _Probe:
         return True
 
     def _clear(self) -> list[str]:
-        """Remove every file; returns their names."""
+        """Remove every file; return their names."""
         listed = [os.fsencode(name) for name in os.listdir(self._directory)]
         for name in listed:
             remove_file(self._directory, name)

@@ -1,7 +1,7 @@
 """System calls of the `dir` store: whole writes, copies inside the kernel, and what their errors mean.
 
-Everything works on descriptors, so that nothing a path leads through can change between two calls. Names are
-bytes: the locale has no say in what a file is called.
+Everything works on descriptors, so that no directory of a path can change between two calls. Names are bytes:
+they do not depend on the locale.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OPEN_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _COPY_BYTES = 64 << 20
 _READ_BYTES = 1 << 20
 BLOCK = 4096
-"""The least that becomes a hole: the block size of most file systems."""
+"""The smallest hole: the block size of most file systems."""
 _ZEROS = bytes(BLOCK)
 
 SHUT = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -62,9 +62,9 @@ _NO_KERNEL_COPY = {
 
 
 def translate(error: OSError, doing: str, *, whole_store: bool = True) -> StoreError:
-    """Our error for `error`, which occurred while `doing` (a verb and its object).
+    """Return our error for `error`, which occurred while `doing` (a verb and its object).
 
-    ``whole_store`` says that a missing permission concerns every object, not only the one at hand.
+    ``whole_store`` says that a missing permission concerns every object, not only this one.
     """
     number = error.errno or 0
     code = errno.errorcode.get(number, "")
@@ -83,7 +83,7 @@ def translate(error: OSError, doing: str, *, whole_store: bool = True) -> StoreE
 
 @contextmanager
 def errors_of_ours(doing: str, *, whole_store: bool = True) -> Iterator[None]:
-    """Turn every OSError into the error that `translate` makes of it."""
+    """Turn every OSError into the error that `translate` returns."""
     try:
         yield
     except OSError as error:
@@ -92,7 +92,7 @@ def errors_of_ours(doing: str, *, whole_store: bool = True) -> Iterator[None]:
 
 @contextmanager
 def closing(fd: int) -> Iterator[int]:
-    """The descriptor, closed at the end."""
+    """Yield the descriptor; close it at the end."""
     try:
         yield fd
     finally:
@@ -100,8 +100,8 @@ def closing(fd: int) -> Iterator[int]:
 
 
 def narrow_group(fd: int, mode: int) -> None:
-    """A new file may have another group than this process, from its directory: then the bits in `mode` that
-    its group has and others have not, or the other way round, are taken away.
+    """Remove the bits in `mode` that only the group has, or only others have, if a new file has another group
+    than this process, from its directory.
     """
     group, others = mode >> 3 & 7, mode & 7
     found = os.fstat(fd)
@@ -110,10 +110,10 @@ def narrow_group(fd: int, mode: int) -> None:
 
 
 def refuse_exposed(directory: int, fd: int, mode: int) -> None:
-    """Raises StoreRefused when people can read a file in `directory` to whom `mode` does not allow that.
+    """Raise StoreRefused if users can read a file in `directory` to whom `mode` denies that.
 
-    FAT and many network file systems have permissions of their own. They do no harm where a directory above
-    lets no other user pass.
+    FAT and many network file systems have their own permissions. They do no harm if a directory above lets no
+    other user pass.
     """
     exposed = stat.S_IMODE(os.fstat(fd).st_mode) & 0o044 & ~mode
     passing = 0o011 if exposed & 0o040 else 0o001
@@ -126,7 +126,7 @@ def refuse_exposed(directory: int, fd: int, mode: int) -> None:
 
 
 def _may_pass(directory: int, passing: int) -> bool:
-    """Whether a directory and all above it have one of the permission bits `passing`."""
+    """Return whether a directory and all above it have one of the permission bits `passing`."""
     here = os.dup(directory)
     while True:
         with closing(here):
@@ -141,7 +141,7 @@ def _may_pass(directory: int, passing: int) -> bool:
 
 
 def open_subdirectory(fd: int, name: bytes) -> int:
-    """Descriptor of a private directory below `fd`, made (0700, durably) where it is missing."""
+    """Open a private directory below `fd`; make it (0700, durably) if it is missing."""
     try:
         return os.open(name, OPEN_DIRECTORY, dir_fd=fd)
     except FileNotFoundError:
@@ -150,7 +150,7 @@ def open_subdirectory(fd: int, name: bytes) -> int:
 
 
 def make_directory(fd: int, name: bytes, mode: int = 0o777) -> None:
-    """Make directory `name` below `fd`, durably; done also when it has just been made by another process."""
+    """Make directory `name` below `fd`, durably; succeed if another process just made it."""
     try:
         os.mkdir(name, mode, dir_fd=fd)
     except FileExistsError:
@@ -160,7 +160,7 @@ def make_directory(fd: int, name: bytes, mode: int = 0o777) -> None:
 
 
 def give_to_owner(fd: int, name: bytes) -> None:
-    """Where root works in another user's directory, what it makes there belongs to that user, too.
+    """Give what root makes in another user's directory to that user.
 
     Otherwise one command of root's, such as a check, would lock out the service that writes there.
     """
@@ -180,7 +180,7 @@ def sync_directory(fd: int) -> None:
 
 
 def remove_file(fd: int, name: bytes) -> bool:
-    """Remove `name` below `fd`; False when there was no such file."""
+    """Remove `name` below `fd`; return False if there is no such file."""
     try:
         os.unlink(name, dir_fd=fd)
     except (FileNotFoundError, IsADirectoryError):
@@ -196,7 +196,7 @@ def write_whole(fd: int, body: Body) -> None:
 
 
 def write_file(fd: int, name: bytes, temporary: bytes, content: bytes) -> None:
-    """Make `name` below `fd` hold `content`, durably and at once: by way of `temporary` in the same place."""
+    """Make `name` below `fd` hold `content`, durably and in one step, through `temporary` beside it."""
     with closing(os.open(temporary, OPEN_NEW, 0o600, dir_fd=fd)) as file:
         write_whole(file, content)
         os.fsync(file)
@@ -205,7 +205,7 @@ def write_file(fd: int, name: bytes, temporary: bytes, content: bytes) -> None:
 
 
 def read_file(fd: int, name: bytes, most: int) -> bytes | None:
-    """Content of a small file below `fd`; None when there is none. More than `most` bytes are cut off."""
+    """Return at most `most` bytes of a small file below `fd`; None: there is none."""
     try:
         opened = os.open(name, OPEN_TO_READ, dir_fd=fd)
     except FileNotFoundError:
@@ -215,7 +215,7 @@ def read_file(fd: int, name: bytes, most: int) -> bytes | None:
 
 
 def read_into(room: memoryview, fd: int, offset: int) -> memoryview:
-    """As many bytes from `offset` as `room` has, which they are read into; fewer only where the file ends."""
+    """Fill `room` from `offset` and return it; less of it only if the file ends."""
     done = 0
     while done < len(room) and (count := os.preadv(fd, [room[done:]], offset + done)):
         done += count
@@ -223,7 +223,7 @@ def read_into(room: memoryview, fd: int, offset: int) -> memoryview:
 
 
 def read_range(fd: int, offset: int, size: int) -> bytes:
-    """Up to `size` bytes from `offset`; fewer only where the file ends."""
+    """Return `size` bytes from `offset`; fewer only if the file ends."""
     blocks = []
     while size > 0 and (block := os.pread(fd, min(size, _READ_BYTES), offset)):
         blocks.append(block)
@@ -233,7 +233,7 @@ def read_range(fd: int, offset: int, size: int) -> bytes:
 
 
 def write_sparse(fd: int, body: Body) -> None:
-    """The same as `write_whole`, but blocks of zeros become holes. `fd` is at the end of its file."""
+    """Do as `write_whole`, but make holes of blocks of zeros. `fd` is at the end of its file."""
     view = memoryview(body)
     written = 0
     for start, end in zero_runs(view):
@@ -246,7 +246,7 @@ def write_sparse(fd: int, body: Body) -> None:
 
 
 def zero_runs(view: memoryview) -> Iterator[tuple[int, int]]:
-    """Runs of blocks of zeros, from where to where. Only blocks that begin with a zero are looked at."""
+    """Yield start and end of each run of zero blocks. Examines only blocks that begin with a zero."""
     if are_zeros(view) and len(view) >= BLOCK:
         yield 0, len(view) // BLOCK * BLOCK
         return
@@ -267,10 +267,10 @@ def add_hole(fd: int, size: int) -> None:
 
 
 def copy_range(source: int, offset: int, target: int, size: int) -> None:
-    """Append `size` bytes of `source` from `offset` to `target`, inside the kernel where that can be.
+    """Append `size` bytes of `source` from `offset` to `target`, inside the kernel if possible.
 
-    File systems that can share blocks do so, and holes stay holes. Raises StoreUnavailable when `source`
-    ends too soon.
+    File systems that can share blocks do so, and holes stay holes. Raises StoreUnavailable if `source` ends
+    too soon.
     """
     end = offset + size
     while offset < end:
@@ -285,12 +285,12 @@ def copy_range(source: int, offset: int, target: int, size: int) -> None:
 
 
 def is_unwritten(fd: int, offset: int, size: int) -> bool:
-    """Whether nothing was ever written there, as far as the file system says. Raises as `copy_range` does."""
+    """Return whether the file system says that the range was never written. Raises as `copy_range`."""
     return _next_data(fd, offset, offset + size) == offset + size
 
 
 def _next_data(fd: int, offset: int, end: int) -> int:
-    """Where the next data begin, `end` at most. Raises StoreUnavailable when the file ends before `end`."""
+    """Return where the next data begin, or `end`. Raises StoreUnavailable if the file ends before `end`."""
     try:
         return min(os.lseek(fd, offset, os.SEEK_DATA), end)
     except OSError as error:
@@ -329,7 +329,7 @@ def _copy_data(source: int, offset: int, target: int, size: int) -> None:
 
 
 def digest_of_range(fd: int, offset: int, size: int) -> bytes:
-    """XXH3-128 of `size` bytes from `offset`. Raises StoreUnavailable when the file ends too soon."""
+    """Return the XXH3-128 of `size` bytes from `offset`. Raises StoreUnavailable if the file is shorter."""
     hasher = xxhash.xxh3_128()
     buffer = memoryview(bytearray(min(size, _READ_BYTES) or 1))
     while size > 0:

@@ -1,7 +1,7 @@
-"""Objects that stand for empty folders: in a directory they are folders, which stay while they are empty.
+"""Objects for empty folders: in a directory they are folders, which stay while they are empty.
 
-The object ``a/`` is the folder ``a`` that has a record in ``.syncd/meta/``, or that is empty: another program
-may have made it. The record comes first, and goes first: so no folder stays that is not wanted.
+The object ``a/`` is the folder ``a`` with a record in ``.syncd/meta/``, or an empty one: another program may
+have made it. The record is made first and removed first, so no unwanted folder stays.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Folders:
         self._sidecars = sidecars
 
     def find(self, store: Opened, key: str) -> ObjectInfo | None:
-        """The folder that `key` means; None when there is none."""
+        """Return the folder of `key`; None: there is none."""
         fd = self._tree.find_folder(store, _names(store, key))
         if fd is None:
             return None
@@ -40,7 +40,7 @@ class Folders:
             return self.described(store, key, fd)
 
     def described(self, store: Opened, key: str, fd: int) -> ObjectInfo | None:
-        """What the open folder is; None: it has files, and is no object itself. Raises OSError."""
+        """Describe the open folder; None: it has files, and is no object. Raises OSError."""
         record = self._sidecars.read(store.private, key)
         if record is not None:
             return info_from(record, key)
@@ -49,7 +49,7 @@ class Folders:
         return ObjectInfo(key, 0, ETAG, _NOTHING, os.fstat(fd).st_mtime_ns, foreign=True)
 
     def put(self, store: Opened, key: str, size: int, meta: ObjectMeta, if_match: str | None) -> None:
-        """Make the folder where it is missing. Raises StoreRefused, PreconditionFailed."""
+        """Make the folder if it is missing. Raises StoreRefused, PreconditionFailed."""
         names, before = _names(store, key), self.find(store, key)
         if size:
             raise StoreRefused("the key is that of a folder, and the object has content", hint=MISTAKE)
@@ -62,7 +62,7 @@ class Folders:
             os.utime(fd, ns=(meta.mtime_ns, meta.mtime_ns))
 
     def remove(self, store: Opened, key: str) -> None:
-        """Let the folder be one for files only; it goes if it is empty."""
+        """Remove the folder's record, and the folder if it is empty."""
         self._sidecars.drop(store.private, key)
         self._tree.prune(store, _names(store, key), is_told=True)
 

@@ -1,7 +1,7 @@
-"""Objects that stand for symbolic links: in a directory they are links, at the path of the original.
+"""Objects for symbolic links: in a directory they are links, at the path of the original.
 
-A link can carry no record, so that lies in ``.syncd/meta/``. The object ``a.rclonelink`` is the link ``a``; a
-file that has ``a.rclonelink`` as its name goes first, for it may be from when links were not carried.
+A link can carry no record, so the record is in ``.syncd/meta/``. The object ``a.rclonelink`` is the link
+``a``; a file of the name ``a.rclonelink`` takes precedence, since it may be from before links were carried.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Links:
         self._sidecars = sidecars
 
     def find(self, store: Opened, key: str) -> tuple[ObjectInfo, bytes] | None:
-        """The link that `key` means, and where it leads to; None when there is none."""
+        """Return the link of `key`, and its target; None: there is none."""
         names = _names(store, key)
         link = self._tree.find_link(store, names) if names else None
         return None if link is None else (self.described(store, key, link), link.target)
 
     def described(self, store: Opened, key: str, link: Link) -> ObjectInfo:
-        """What the link is: by its record if that fits."""
+        """Describe the link, by its record if that fits."""
         record, digest = self._sidecars.read(store.private, key), xxhash.xxh3_128_digest(link.target)
         if record is not None and record.fits(link.stat) and record.meta.fingerprint.digest == digest:
             return info_from(record, key)
@@ -48,7 +48,7 @@ class Links:
         return ObjectInfo(key, size, etag, digest, mtime_ns, foreign=True, is_link=True)
 
     def put(self, store: Opened, key: str, target: bytes, meta: ObjectMeta) -> None:
-        """Make the link, in the place of what has its path. Raises StoreRefused, PreconditionFailed."""
+        """Make the link, replacing what has its path. Raises StoreRefused, PreconditionFailed."""
         names = _names(store, key)
         if names is None or not target or b"\0" in target:
             raise StoreRefused("the object is not a symbolic link", hint=VERIFY)
@@ -72,7 +72,7 @@ class Links:
                 os.utime(staged, ns=(meta.mtime_ns, meta.mtime_ns), dir_fd=staging, follow_symlinks=False)
                 stat = os.stat(staged, dir_fd=staging, follow_symlinks=False)
                 etag = etag_of(meta.fingerprint.digest, len(target))
-                # First: a link without a record counts as another program's, and makes no room for a folder.
+                # First: a link without a record counts as another program's, and blocks a folder.
                 record = Record(meta, etag, stat.st_size, stat.st_mtime_ns)
                 self._sidecars.write(store.private, key, record)
                 self._tree.place(store, names, staging, staged)
@@ -81,7 +81,7 @@ class Links:
                 raise
 
     def remove(self, store: Opened, key: str) -> None:
-        """Remove the link, if there is one, and then its record: until then it is ours."""
+        """Remove the link, if any, then its record, which marks it as ours."""
         names = _names(store, key)
         if names is not None:
             self._tree.remove(store, names, modes.S_IFLNK)

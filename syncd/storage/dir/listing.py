@@ -1,8 +1,7 @@
-"""The objects of a `dir` store, found by walking its tree: `names` says which key a path is of.
+"""Finds the objects of a `dir` store by walking its tree: `names` says which key a path has.
 
-Files that no key leads to (sockets, names that are not UTF-8, names that the
-mapping never makes, ``.syncd``) are no objects. Memory is bounded by the names of one directory and the
-directories that are still to be read.
+Files without a key (sockets, names that are not UTF-8, names that the mapping never makes, ``.syncd``) are no
+objects. Memory is bounded by the names of one directory and the directories still to be read.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from syncd.storage.dir.tree import NOTHING_THERE, Link, open_regular, read_link
 PAGE = 1000
 
 Describe = Callable[[Opened, str, int | Link], ObjectInfo]
-"""Describes an object, given the open store, its key, and a descriptor of its file, or its link."""
+"""Describes an object, from the open store, its key, and its link or a descriptor of its file."""
 
 
 class ObjectWalk:
-    """Where a listing of the keys under `prefix`, behind `after`, is. What `page` raises leaves nothing out:
-    call it again.
+    """The position of a listing of keys under `prefix`, after `after`. If `page` raises, call it again:
+    nothing is left out.
     """
 
     def __init__(
@@ -36,7 +35,7 @@ class ObjectWalk:
         describe_folder: Callable[[Opened, str, int], ObjectInfo | None] = lambda *folder: None,
         after: str = "",
     ) -> None:
-        """`describe_folder` is given a directory, as open as a file; None: it stands for no object."""
+        """`describe_folder` gets an open directory and returns None if it is no object."""
         self._prefix = prefix
         self._after = after
         self._describe = describe
@@ -47,7 +46,7 @@ class ObjectWalk:
         self._ready: list[ObjectInfo] = []
 
     def page(self, store: Opened) -> list[ObjectInfo]:
-        """The next objects, none of them when it is over. Raises OSError."""
+        """Return the next objects; none at the end. Raises OSError."""
         while len(self._ready) < PAGE and (self._names or self._directories):
             if self._names:
                 self._look_here(store)
@@ -72,7 +71,7 @@ class ObjectWalk:
             self._ready += [info] if info is not None else []
 
     def _look_here(self, store: Opened) -> None:
-        """Look at some names of the directory that was read."""
+        """Look at some names of the current directory."""
         fd = _descend(store.root, self._here)
         if fd is None:  # removed since it was listed
             self._names.clear()
@@ -101,7 +100,7 @@ class ObjectWalk:
         if key is None or not key.startswith(self._prefix) or key <= self._after:
             return
         if displaced and _is_object(fd, name.removesuffix(DISPLACED)):
-            return  # an older version that is about to be removed
+            return  # an older version, about to be removed
         link = read_link(fd, name) if stat_module.S_ISLNK(mode) else None
         if link is not None:
             self._ready.append(self._describe(store, key, link))
@@ -125,7 +124,7 @@ def _is_object(fd: int, name: bytes) -> bool:
 
 
 def _descend(root: int, names: tuple[bytes, ...]) -> int | None:
-    """Descriptor of a directory below the root; None when it is not there any more."""
+    """Open a directory below the root; None: it is gone."""
     fd = os.dup(root)
     for name in names:
         with closing(fd):

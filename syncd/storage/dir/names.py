@@ -1,7 +1,7 @@
-"""Keys and paths of a `dir` store: which names lead to an object, and back. Pure.
+"""Keys and paths of a `dir` store: maps each to the other. Pure.
 
-An object lies at its natural path: ``camera/2024/a.jpg`` is a file of that name below the root, for people
-and their tools to read. Five things need more:
+An object lies at its natural path: ``camera/2024/a.jpg`` is a file of that name below the root, which users
+and their tools can read. Five cases need more:
 
 - **Object and directory of one name.** A store may hold ``a`` and ``a/b``; a file system may not. Then the
   object lies at ``a.~syncd-object~``.
@@ -14,8 +14,7 @@ and their tools to read. Five things need more:
   UTF-8: where names may hold no question mark, ``What?.txt`` lies at ``What.~syncd-3f~.txt``.
 - **No way out.** Empty, ``.`` and ``..`` components and NUL are refused.
 
-Names that the file system takes for one (by case, by Unicode form) are another matter: `tree` refuses the
-second one.
+If the file system takes two names for one (by case, by Unicode form), `tree` refuses the second.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ ESCAPED = b".~syncd-name~"
 CONTINUED = b".~syncd-more~"
 
 SHORTEST_LIMIT = 60
-"""A file system with shorter names cannot hold the names that are made here."""
+"""A file system with shorter names cannot hold the names made here."""
 _LONGEST_PIECE = 200
 _ROOM = 24
-"""What is left in a piece for what is appended to it."""
+"""Room in a piece for what is appended to it."""
 _CODED = re.compile(r"\.~syncd-((?:[0-9a-f]{2})+)~")
 _CODED_BYTES = re.compile(_CODED.pattern.encode())
 _DEVICES = frozenset(
@@ -53,22 +52,22 @@ class Traits(Struct, frozen=True):
     folds: bool = False
     """Different names may lead to the same file: by case, by Unicode form, or by short aliases."""
     unfit: frozenset[str] = frozenset()
-    """Characters that are refused or changed."""
+    """Characters that it refuses or changes."""
     unfit_at_end: frozenset[str] = frozenset()
-    """Characters that are refused or dropped at the end of a name."""
+    """Characters that it refuses or drops at the end of a name."""
     form: Literal["", "NFC", "NFD"] = ""
-    """The Unicode form that names are rewritten to; empty if none."""
+    """The Unicode form to which it rewrites names; empty: none."""
     ascii_only: bool = False
     refuses_devices: bool = False
-    """``con``, ``aux.c`` and so on are refused, as by Windows."""
+    """It refuses ``con``, ``aux.c`` and so on, as Windows does."""
 
     @property
     def codes(self) -> bool:
-        """Whether some names are written otherwise."""
+        """Return whether some names are written in another way."""
         return self != Traits(self.longest_name, self.folds)
 
     def remarks(self) -> list[str]:
-        """What follows for the operator."""
+        """Return the consequences for the operator."""
         found = []
         if self.folds:
             found.append("names that differ only in case or Unicode form are one: the second such file fails")
@@ -86,11 +85,11 @@ WINDOWS = Traits(
     unfit_at_end=frozenset(" ."),
     refuses_devices=True,
 )
-"""The strictest that is common: FAT, exFAT, and what is served by Windows."""
+"""The strictest common traits: FAT, exFAT, and Windows servers."""
 
 
 def names_of(key: str, traits: Traits = POSIX) -> tuple[bytes, ...]:
-    """The path of an object below the root, by components. Raises StoreRefused for what cannot be one."""
+    """Return the path of an object below the root, by components. Raises StoreRefused if it can have none."""
     try:
         key.encode()
     except UnicodeEncodeError as error:
@@ -109,7 +108,7 @@ def names_of(key: str, traits: Traits = POSIX) -> tuple[bytes, ...]:
 
 
 def key_of(names: tuple[bytes, ...], traits: Traits = POSIX) -> str | None:
-    """The key whose path has these components; None when there is none."""
+    """Return the key whose path has these components; None: there is none."""
     parts: list[bytes] = []
     begun = b""
     for piece in names:
@@ -132,7 +131,7 @@ def key_of(names: tuple[bytes, ...], traits: Traits = POSIX) -> str | None:
 
 
 def start_of(names: tuple[bytes, ...], traits: Traits = POSIX) -> str | None:
-    """What every key begins with whose path leads through this directory; None when none does."""
+    """Return the start of all keys whose path leads through this directory; None: there are none."""
     whole = len(names)
     while whole and names[whole - 1].endswith(CONTINUED):
         whole -= 1
@@ -151,7 +150,7 @@ def _is_reserved(name: bytes, *, first: bool) -> bool:
 
 
 def _fitted(name: str, traits: Traits) -> str:
-    """The name, with what does not fit written in digits; `_decoded` is the inverse."""
+    """Return the name with unfit characters written in digits; `_decoded` is the inverse."""
     if not traits.codes:
         return name
     unfit = {match.start() for match in _CODED.finditer(name)}
@@ -161,7 +160,7 @@ def _fitted(name: str, traits: Traits) -> str:
     rewritten = traits.form != "" and unicodedata.normalize(traits.form, name) != name
     if traits.ascii_only or rewritten:
         unfit |= {index for index, character in enumerate(name) if not character.isascii()}
-    stem = name[: min({len(name), *unfit})].partition(".")[0]  # what is written in digits begins with a dot
+    stem = name[: min({len(name), *unfit})].partition(".")[0]  # coded characters begin with a dot
     if traits.refuses_devices and stem.rstrip(" ").casefold() in _DEVICES:
         unfit.add(0)
     return "".join(
@@ -179,7 +178,7 @@ def _decoded(names: bytes, traits: Traits) -> str:
 
 
 def _pieces(name: bytes, traits: Traits) -> list[bytes]:
-    """The name, or pieces of nearly the same length, each of whole characters."""
+    """Split the name, if too long, into pieces of nearly equal length, each of whole characters."""
     if len(name) <= traits.longest_name:
         return [name]
     longest = min(_LONGEST_PIECE, traits.longest_name - _ROOM)

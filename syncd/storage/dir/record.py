@@ -1,12 +1,11 @@
-"""What the `dir` store knows about an object beside its bytes, and where that is kept.
+"""What the `dir` store records about an object besides its bytes, and where.
 
-A record is one JSON text. It lives in the extended attribute ``user.syncd`` of the object itself, set before
-the object gets its name; on a file system without such attributes it lives in ``.syncd/meta/``, under the
-hash of the key. There the order of effects is: old record away, object in place, new record written. A crash
-in between leaves an object without a record, which is read and hashed when it is asked for.
+A record is one JSON text. It is in the extended attribute ``user.syncd`` of the object, set before the object
+gets its name. On a file system without such attributes it is in ``.syncd/meta/``, under the hash of the key.
+There the order is: remove the old record, place the object, write the new record. A crash in between leaves
+an object without a record, which is read and hashed on request.
 
-A record is believed only while size and mtime of the file are those that it names. Anything else was changed
-by hand.
+A record is valid only while the file has its size and mtime. Any other file was changed by hand.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ ATTRIBUTE = "user.syncd"
 _SIDECARS = b"meta"
 _LONGEST_RECORD = 64 << 10
 _NO_ATTRIBUTES = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.E2BIG, errno.ENOSPC)
-"""ext4 has room for 4 KiB of them, and says ENOSPC when that is full."""
+"""ext4 has room for 4 KiB of attributes, and says ENOSPC when that is full."""
 _COARSE_CLOCKS_NS = (1, 100, 1_000, 1_000_000, 1_000_000_000, 2_000_000_000)
 """Resolutions of mtime among file systems: ext4 1 ns, NTFS and SMB 100 ns, FAT 2 s."""
 
@@ -47,28 +46,28 @@ class Record(Struct, frozen=True):
     meta: ObjectMeta
     etag: str
     size: int
-    """Bytes of content that were stored."""
+    """Bytes of stored content."""
     file_mtime_ns: int
-    """What the file system showed as mtime once the object was written."""
+    """The mtime that the file system showed once the object was written."""
 
     def fits(self, stat: os.stat_result) -> bool:
-        """Whether the file is still the one that was written, as far as a stat can tell.
+        """Return whether the file is still the one written, as far as a stat shows.
 
-        A network or FAT file system may show the time exactly at first and rounded down later.
+        A network or FAT file system may first show the exact time and later round it down.
         """
         wanted = self.file_mtime_ns
         rounded = {wanted - wanted % resolution for resolution in _COARSE_CLOCKS_NS}
         return stat.st_size == self.size and stat.st_mtime_ns in rounded
 
     def encode(self) -> bytes:
-        """As it is kept beside or on the object: JSON."""
+        """Return the JSON that is kept on or beside the object."""
         fields = meta_to_json(self.meta)
         fields |= {"etag": self.etag, "stored-size": self.size, "file-mtime-ns": self.file_mtime_ns}
         return json.dumps(fields).encode()
 
     @classmethod
     def decode(cls, text: bytes) -> Record | None:
-        """The record that `text` holds; None when it holds none (others may write there too)."""
+        """Return the record in `text`; None: it has none (others may write there, too)."""
         try:
             fields = json.loads(text)
             return cls(
@@ -82,7 +81,7 @@ class Record(Struct, frozen=True):
 
 
 def meta_to_json(meta: ObjectMeta) -> dict[str, object]:
-    """`ObjectMeta` as JSON values."""
+    """Return `ObjectMeta` as JSON values."""
     return {
         "syncd-xxh128": meta.fingerprint.hex,
         "size": meta.fingerprint.size,
@@ -97,7 +96,7 @@ def meta_to_json(meta: ObjectMeta) -> dict[str, object]:
 
 
 def meta_from_json(fields: dict[str, object]) -> ObjectMeta:
-    """The inverse of `meta_to_json`. Raises KeyError, ValueError or TypeError."""
+    """Reverse `meta_to_json`. Raises KeyError, ValueError or TypeError."""
     return ObjectMeta(
         fingerprint=Fingerprint(bytes.fromhex(str(fields["syncd-xxh128"])), int(str(fields["size"]))),
         mtime_ns=int(str(fields["mtime-ns"])),
@@ -115,12 +114,12 @@ def _texts(fields: object) -> dict[str, str]:
 
 
 def etag_of(digest: bytes, size: int) -> str:
-    """The ETag of an object that was stored whole."""
+    """Return the ETag of an object that was stored whole."""
     return f"{digest.hex()}-{size}"
 
 
 def info_from(record: Record, key: str) -> ObjectInfo:
-    """What a record that fits says of its object."""
+    """Describe an object by a record that fits."""
     meta = record.meta
     return ObjectInfo(
         key,
@@ -137,9 +136,9 @@ def info_from(record: Record, key: str) -> ObjectInfo:
 
 
 def seal(fd: int, meta: ObjectMeta, etag: str) -> tuple[Record, bool]:
-    """Give a finished file its mtime and, where the file system can, its record; make it durable.
+    """Give a finished file its mtime and, if the file system can, its record; make it durable.
 
-    Returns the record, and whether the file carries it.
+    Return the record, and whether the file carries it.
     """
     with contextlib.suppress(PermissionError, NotImplementedError):  # not every network file system lets us
         os.utime(fd, ns=(meta.mtime_ns, meta.mtime_ns))
@@ -159,10 +158,10 @@ def seal(fd: int, meta: ObjectMeta, etag: str) -> tuple[Record, bool]:
 
 
 def _adorn(fd: int, wanted: Attributes) -> None:
-    """Let the file itself have what it may have of the attributes; all of them are in its record.
+    """Give the file those attributes that it may have; its record has all.
 
-    It stays ours: an owner could change copy and record together, and no check would show it. So it gets no
-    owner, and neither setuid nor setgid, which would be about ours. Those who may read it may execute it.
+    It stays ours: another owner could change file and record together, and no check would notice. So it gets
+    no owner, and neither setuid nor setgid, which would apply to us. Users who may read it may execute it.
     """
     for name, value in wanted.xattrs:
         if name.startswith("user."):
@@ -175,7 +174,7 @@ def _adorn(fd: int, wanted: Attributes) -> None:
 
 
 def keep_others(source: int, fd: int, before: ObjectInfo) -> None:
-    """Let a copy of the object onto itself have the extended attributes that other programs gave it."""
+    """Keep other programs' extended attributes when an object is copied onto itself."""
     ours = {ATTRIBUTE, *(name for name, _ in (before.attributes or Attributes()).xattrs)}
     with contextlib.suppress(OSError):  # the file system has none
         for name in os.listxattr(source):
@@ -184,7 +183,7 @@ def keep_others(source: int, fd: int, before: ObjectInfo) -> None:
 
 
 def read_attached(fd: int) -> Record | None:
-    """The record that a file carries, or None."""
+    """Return the record that a file carries, or None."""
     try:
         return Record.decode(os.getxattr(fd, ATTRIBUTE))
     except OSError as error:
@@ -200,7 +199,7 @@ class Sidecars:
     """
 
     def read(self, private: int, key: str) -> Record | None:
-        """The record of `key`, or None where there is none or it cannot be read."""
+        """Return the record of `key`; None: there is none, or it is unreadable."""
         try:
             directory = os.open(_SIDECARS, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=private)
         except FileNotFoundError:
@@ -220,7 +219,7 @@ class Sidecars:
                 sync_directory(directory)
 
     def write(self, private: int, key: str, record: Record) -> None:
-        """Record the object that was just put in place."""
+        """Record the object that was just placed."""
         with closing(open_subdirectory(private, _SIDECARS)) as directory:
             temporary = secrets.token_hex(8).encode() + b".tmp"
             write_file(directory, _sidecar_name(key), temporary, record.encode())

@@ -1,14 +1,14 @@
-"""The root of a `dir` store: checks that it is there, and that it is the expected directory.
+"""The root of a `dir` store: checks that it exists, and that it is the expected directory.
 
-The marker ``.syncd/store.json`` holds a random identity. It is made at the first use of a directory. One that
-has been seen and is gone, or has become another, means that something is not mounted: then nothing is
-touched. The root itself is only created where the settings say so, and never again.
+The marker ``.syncd/store.json`` holds a random identity. The first use of a directory makes it. If a known
+marker is gone or differs, something is not mounted, and we touch nothing. The root itself is created only if
+the settings say so, and never again.
 
-A copy of a directory, such as one that was put back from a backup, has the same identity, and may lack what
-was stored since. It shows by the change time of its marker, which no copy has and no program can set.
+A copy of a directory, such as one restored from a backup, has the same identity, and may lack what was stored
+since. The change time of its marker differs, which no program can copy or set.
 
-What lies in ``.syncd`` is ours alone: the marker, ``tmp/`` (files that are not finished), ``uploads/`` and,
-where objects cannot carry their records, ``meta/``.
+Only we write in ``.syncd``: the marker, ``tmp/`` (unfinished files), ``uploads/`` and, if objects cannot
+carry their records, ``meta/``.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ MOUNT_TABLE = "/etc/fstab"
 
 _MARKER = b"store.json"
 _STALE_NS = 24 * 3600 * 1_000_000_000
-"""A staged file that was not touched for so long belongs to a process that died."""
+"""A staged file untouched for so long belongs to a dead process."""
 
 
 class Opened(Struct, frozen=True):
-    """The store while a verb works on it: descriptors of the root and of ``.syncd``, and the traits of their
-    file system.
+    """The store while a verb uses it: descriptors of the root and of ``.syncd``, and the traits of their file
+    system.
     """
 
     root: int
@@ -60,10 +60,10 @@ class Opened(Struct, frozen=True):
 class Root:
     """The directory at `path`.
 
-    ``known`` is what ``on_instance`` was told last: the identity that the marker must have, and the change
-    time that it had; empty when none is known yet. ``now_ns`` is the wall clock at the start, by which
-    left-over staged files are judged. With ``create`` the directory is made when it is missing, but not its
-    parent, and not if it has been seen. ``on_copy`` is called where the directory is a copy of the known one.
+    ``known`` is what ``on_instance`` was last called with: the identity that the marker must have, and the
+    change time that it had; empty: none is known yet. ``now_ns`` is the wall clock at the start, by which old
+    staged files are found. ``create`` makes a missing directory, but not its parent, and not if it has been
+    seen. ``on_copy`` is called if the directory is a copy of the known one.
     """
 
     def __init__(
@@ -89,12 +89,12 @@ class Root:
 
     @property
     def instance(self) -> str:
-        """Identity of the directory, from its marker; empty as long as it was not looked at."""
+        """The identity of the directory, from its marker; empty until that is read."""
         return self._instance
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Opened]:
-        """Open the store and make sure that it is ours. Raises StoreUnavailable, AccessRefused."""
+        """Open the store and check that it is ours. Raises StoreUnavailable, AccessRefused."""
         try:
             root_fd = self._open_root()
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -160,7 +160,7 @@ class Root:
                 self._sweep(private)
 
     def _note(self, instance: str, changed: str) -> None:
-        """`changed` is empty where the change time is not final, because the marker is being made."""
+        """Note the marker; `changed` is empty while it is being made: its change time is not final."""
         is_copy = bool(changed and self._changed) and changed != self._changed
         if is_copy:
             self._on_copy()  # first: if it raises, it is called again
@@ -169,7 +169,7 @@ class Root:
         self._instance, self._changed = instance, changed or self._changed
 
     def _traits_of(self, root: int, private: int) -> Traits:
-        """What the file system does with names: asked once, again where it could not be asked."""
+        """Return what the file system does with names; probe once, and again if that failed."""
         with self._lock:
             if self._traits is not None:
                 return self._traits
@@ -186,7 +186,7 @@ class Root:
             )
 
     def _refuse_if_listed(self) -> None:
-        """What the mount table lists, and on which nothing is mounted, is not a new store."""
+        """Refuse a new store in a mount point on which nothing is mounted."""
         above = os.path.realpath(self._path)
         listed = _mount_points()
         while above != os.path.dirname(above):
@@ -198,7 +198,7 @@ class Root:
             above = os.path.dirname(above)
 
     def _sweep(self, private: int) -> None:
-        """Remove files that dead processes staged long ago."""
+        """Remove files that dead processes staged."""
         with contextlib.suppress(OSError), closing(open_subdirectory(private, STAGING)) as staging:
             for name in map(os.fsencode, os.listdir(staging)):
                 # ctime: the mtime of a staged file is that of the user's file.
@@ -208,7 +208,7 @@ class Root:
 
 
 def discard(fd: int, name: bytes) -> None:
-    """Remove a staged file, or a directory of files, below `fd`. What stays is swept later."""
+    """Remove a staged file, or a directory of files, below `fd`. A later sweep removes leftovers."""
     with contextlib.suppress(OSError):
         if not remove_file(fd, name):
             with closing(os.open(name, OPEN_DIRECTORY, dir_fd=fd)) as directory:
@@ -218,7 +218,7 @@ def discard(fd: int, name: bytes) -> None:
 
 
 def _make_marker(private: int) -> None:
-    """Write a marker, unless another process is quicker."""
+    """Write a marker, unless another process did."""
     instance = secrets.token_hex(16)
     content = json.dumps({"syncd-store": 1, "instance": instance}).encode() + b"\n"
     temporary = _MARKER + b"." + instance.encode()

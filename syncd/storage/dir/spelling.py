@@ -1,7 +1,7 @@
-"""How names are really spelled in a directory whose file system takes different names for one.
+"""How names are spelled in a directory whose file system takes different names for one.
 
-There a lookup of ``readme`` finds ``README``. Only a listing tells, so it is kept as long as the directory's
-times stay, and dropped when syncd itself changes the directory.
+There a lookup of ``readme`` finds ``README``. Only a listing shows the spelling, so it is kept while the
+directory's times stay, and dropped when syncd changes the directory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from msgspec import Struct
 
 _MOST_DIRECTORIES = 64
 _MOST_NAMES = 100_000
-"""Of one directory; a larger one is listed each time."""
+"""Of one directory; larger ones are listed each time."""
 
 
 class _Listing(Struct, frozen=True):
@@ -31,14 +31,14 @@ class Spellings:
         self._listings: OrderedDict[tuple[int, int], _Listing] = OrderedDict()
 
     def has(self, directory: int, name: bytes) -> bool:
-        """Whether an entry of this directory has exactly this name. Raises OSError."""
+        """Return whether the directory has an entry of exactly this name. Raises OSError."""
         stat = os.fstat(directory)
         where, times_ns = (stat.st_dev, stat.st_ino), (stat.st_mtime_ns, stat.st_ctime_ns)
-        with self._lock:  # or a listing from before a removal might be kept after it
+        with self._lock:  # or an old listing might be kept after a removal
             known = self._listings.get(where)
             if known is not None and known.times_ns == times_ns and name in known.names:
                 return True
-            # A name may have come since, in the same tick of the file system's clock.
+            # A name may be new since, in the same tick of the file system's clock.
             names = frozenset(map(os.fsencode, os.listdir(directory)))
             self._listings.pop(where, None)
             if len(names) <= _MOST_NAMES:
@@ -48,14 +48,14 @@ class Spellings:
             return name in names
 
     def forget(self, directory: int) -> None:
-        """The directory has been changed. Raises OSError."""
+        """Forget a changed directory. Raises OSError."""
         stat = os.fstat(directory)
         with self._lock:
             self._listings.pop((stat.st_dev, stat.st_ino), None)
 
 
 def spelled_in(directory: int, name: bytes) -> bytes:
-    """The name of the entry that `name` leads to. Raises OSError."""
+    """Return the name of the entry that `name` leads to. Raises OSError."""
     names = sorted(map(os.fsencode, os.listdir(directory)))
     alike = [other for other in names if _folded(other) == _folded(name)]
     if alike:

@@ -1,17 +1,16 @@
-"""A store in a plain directory: a NAS mount, a second disk, and the default that needs no account.
+"""A store in a plain directory: a NAS mount, a second disk, the default without an account.
 
 Objects are files at their natural paths (`names`, `tree`), with their metadata in an extended attribute or
 beside them (`record`); unfinished uploads (`uploads`) and unfinished files lie in ``.syncd`` below
 the root (`root`), on the same file system.
 
-An object gets its name in one rename, after its bytes, its mtime and its record are durable, and the name is
-durable before any caller learns that it is there. A crash in between leaves the old object or the new one,
-never a half.
+An object gets its name in one rename, after its bytes, its mtime and its record are durable. The name is
+durable before any caller learns of it. A crash leaves the old object or the new one, never a mixture.
 
-ETag: XXH3-128 of the content in hex, a dash, the size; of an object made of parts, what `uploads.join`
-says. An object that was changed by hand since it was stored is never taken for ours: its content is read
-and hashed. Nor is a copy that the store makes: rot changes neither size nor mtime, so the copy is read, and
-refused if it is not what the record of its source says.
+ETag: XXH3-128 of the content in hex, a dash, the size; for an object made of parts, what `uploads.join`
+returns. An object changed by hand since it was stored is never taken for ours: its content is read and
+hashed. Nor is a copy that the store makes: rot changes neither size nor mtime, so the copy is read, and
+refused if it does not match the record of its source.
 """
 
 from __future__ import annotations
@@ -75,8 +74,8 @@ _FICLONE = 0x40049409  # linux/fs.h
 class DirStore(ObjectStore):
     """`ObjectStore` on a directory.
 
-    `instance` knows the identity that the directory's marker must have; where it knows none, what is there is
-    taken and remembered. The root itself is created only where the settings say so.
+    `instance` recalls the identity that the directory's marker must have; if it recalls none, the present one
+    is remembered. The root is created only if the settings say so.
     """
 
     def __init__(
@@ -118,7 +117,7 @@ class DirStore(ObjectStore):
 
     @property
     def instance(self) -> str:
-        """Identity of the directory, from its marker; empty as long as no verb was called."""
+        """The identity of the directory, from its marker; empty until a verb is called."""
         return self._root.instance
 
     # ---- whole objects -----------------------------------------------------------------------------------
@@ -156,7 +155,7 @@ class DirStore(ObjectStore):
     def get_object(
         self, key: str, first: int, last: int, if_match: str = "", room: memoryview | None = None
     ) -> Content:
-        """The content is not hashed for a range of it: an object without a record that fits has no ETag."""
+        """A range does not hash the content: an object without a fitting record has no ETag."""
         with self._opened("read the object") as store, self._readable(store, key, room) as (info, read):
             if if_match and info.etag != if_match:
                 raise PreconditionFailed(
@@ -229,7 +228,7 @@ class DirStore(ObjectStore):
             return part
 
     def list_parts(self, key: str, upload_id: str, last: int = EVERY_PART) -> list[Part]:
-        """All parts; their digests are those of the stored bytes, also where we hold no record of them."""
+        """All parts; their digests are those of the stored bytes, even without a record of ours."""
         with (
             self._opened("list parts") as store,
             dir_uploads.opened(store.private, key, upload_id) as upload,
@@ -266,7 +265,7 @@ class DirStore(ObjectStore):
     # ---- listing -----------------------------------------------------------------------------------------
 
     def list_objects(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
-        """In the order of the walk, not of keys. A file without a record that fits it has no ETag until it is
+        """In the order of the walk, not of keys. A file without a fitting record has no ETag until it is
         read.
         """
         walk = ObjectWalk(prefix, self._listed, self._folders.described, after)
@@ -287,7 +286,7 @@ class DirStore(ObjectStore):
         return ObjectInfo(key, stat.st_size, record.etag if record is not None and known else "")
 
     def remarks(self) -> list[str]:
-        """What is otherwise about the file system than about most."""
+        """Return how the file system differs from most."""
         private = ObjectMeta(Fingerprint(bytes(16), 0), 0, mode=0o600)
         with self._opened("ask the file system") as store:
             found = store.traits.remarks()
@@ -299,18 +298,18 @@ class DirStore(ObjectStore):
         return found
 
     def close(self) -> None:
-        """Nothing is held open between two verbs."""
+        """Do nothing: verbs leave nothing open."""
 
     # ---- inside ------------------------------------------------------------------------------------------
 
     def _has_record(self, store: Opened, names: tuple[bytes, ...], ending: str) -> bool:
-        """Whether the link or folder at this path stands for an object: another program may have made it."""
+        """Return whether the link or folder at this path is an object, not another program's."""
         key = key_of(names, store.traits)
         return key is not None and self._sidecars.read(store.private, key + ending) is not None
 
     @contextlib.contextmanager
     def _opened(self, doing: str, body: Body = b"") -> Iterator[Opened]:
-        """The store while one verb works on it: metered as a request, and silent as long as the disk is."""
+        """Yield the store for one verb: metered as a request, and as silent as the disk."""
         self._meter.requested()
         if len(body):
             self._meter.sent(len(body))
@@ -325,7 +324,7 @@ class DirStore(ObjectStore):
     def _readable(
         self, store: Opened, key: str, room: memoryview | None
     ) -> Iterator[tuple[ObjectInfo, Callable[[int, int], Body]]]:
-        """What the object is by its record, and what reads so many bytes from an offset on."""
+        """Yield the object by its record, and a function that reads bytes from an offset and a size."""
         fd = self._tree.find(store, _names(store, key))
         if fd is not None:
             with closing(fd):
@@ -333,7 +332,7 @@ class DirStore(ObjectStore):
 
                 def read(first: int, size: int) -> Body:
                     size = min(size, info.size - first)
-                    # Only where a digest of the whole shows whether the file system is wrong about that.
+                    # Only if a digest of the whole shows whether the file system is wrong.
                     if info.digest is not None and is_unwritten(fd, first, size):
                         return zeros(size)
                     return read_range(fd, first, size) if room is None else read_into(room[:size], fd, first)
@@ -370,7 +369,7 @@ class DirStore(ObjectStore):
         described: tuple[ObjectMeta, str],
         replaces: str | None = None,
     ) -> None:
-        """Seal the staged file with its metadata and ETag, and put it in place of what it may replace."""
+        """Seal the staged file with its metadata and ETag, and replace what it may replace."""
         staging, name, fd = staged
         record, attached = seal(fd, *described)
         with self._lock_for(key):
@@ -384,7 +383,7 @@ class DirStore(ObjectStore):
                 self._sidecars.write(store.private, key, record)
 
     def _etag_at(self, store: Opened, key: str, names: tuple[bytes, ...]) -> str:
-        """The ETag of what is there; empty: nothing."""
+        """Return the ETag of what is there; empty: nothing."""
         fd = self._tree.find(store, names)
         if fd is None:
             return ""
@@ -392,7 +391,7 @@ class DirStore(ObjectStore):
             return self._info(store, key, fd).etag
 
     def _recorded_info(self, store: Opened, key: str, fd: int) -> ObjectInfo:
-        """What the file is by its record; without ETag and digest where that does not fit."""
+        """Describe the file by its record; without ETag and digest if that does not fit."""
         stat = os.fstat(fd)
         record = read_attached(fd) or self._sidecars.read(store.private, key)
         if record is not None and record.fits(stat):
@@ -401,7 +400,7 @@ class DirStore(ObjectStore):
         return ObjectInfo(key, stat.st_size, "", mtime_ns=stat.st_mtime_ns, foreign=True, mode=mode)
 
     def _info(self, store: Opened, key: str, fd: int) -> ObjectInfo:
-        """What the file is: by its record if that fits, else by its content."""
+        """Describe the file by its record if that fits, else by its content."""
         stat = os.fstat(fd)
         record = read_attached(fd) or self._sidecars.read(store.private, key)
         if record is not None and record.fits(stat):
@@ -423,7 +422,7 @@ class DirStore(ObjectStore):
         )
 
     def _lock_for(self, key: str) -> threading.Lock:
-        """Two versions of one object are put in place one after the other, each with its record."""
+        """Return the lock that places versions of an object one after the other, each with its record."""
         return self._key_locks[hash(key) % _KEY_LOCKS]
 
 
@@ -437,7 +436,7 @@ def _names(store: Opened, key: str) -> tuple[bytes, ...]:
 def _refuse_without_room(store: Opened, meta: ObjectMeta) -> None:
     """Raise StoreRefused for a file that cannot fit, before its parts fill the disk.
 
-    When the parts are joined, both they and the whole are there, unless the file system shares their blocks.
+    A join needs room for the parts and the whole, unless the file system shares their blocks.
     """
     size = meta.fingerprint.size
     needed = size if meta.allocated is None else min(size, meta.allocated)
@@ -454,7 +453,7 @@ def _refuse_without_room(store: Opened, meta: ObjectMeta) -> None:
 
 
 def _shares_blocks(store: Opened) -> bool:
-    """Whether a copy takes up no room, as on Btrfs and XFS: asked with two empty files."""
+    """Return whether copies take no room, as on Btrfs and XFS: tried with two empty files."""
     own = ObjectMeta(Fingerprint(bytes(16), 0), 0, mode=0o600)
     with _staged(store, own) as (staging, name, fd), _staged(store, own) as (_, other, copy):
         try:
@@ -469,11 +468,11 @@ def _shares_blocks(store: Opened) -> bool:
 
 @contextlib.contextmanager
 def _staged(store: Opened, meta: ObjectMeta) -> Iterator[tuple[int, bytes, int]]:
-    """A new file in the staging area (directory, name, descriptor), removed when the work on it fails.
+    """Yield a new staged file (directory, name, descriptor); remove it if the work fails.
 
-    From its first moment, only those may read it who may read the file that it is a copy of, and the umask
-    narrows that. We may always write it: a record can be attached only then, and a server for Windows refuses
-    to replace what is read-only.
+    From the start, only users who may read the original may read it, and the umask narrows that. We may
+    always write it: otherwise no record can be attached, and a server for Windows refuses to replace a
+    read-only file.
     """
     mode = 0o600 | meta.mode & 0o066
     name = secrets.token_hex(16).encode()

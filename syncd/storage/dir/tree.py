@@ -1,13 +1,13 @@
-"""Where the objects of a `dir` store get their names, and are found by them.
+"""Gives the objects of a `dir` store their names, and finds them by name.
 
-`names` says which path a key has. When ``a/b`` comes to where the object ``a`` is, ``a`` is renamed to
-``a.~syncd-object~`` (one atomic rename); when ``a`` comes to where a directory is, it goes there at once;
-when the directory goes, ``a`` is renamed back. A lookup asks at the natural place first.
+`names` says which path a key has. If ``a/b`` is added where the object ``a`` is, ``a`` is renamed to
+``a.~syncd-object~`` (one atomic rename). If ``a`` is added where a directory is, it gets that name at once.
+When the directory goes, ``a`` is renamed back. A lookup tries the natural place first.
 
 Every component is opened relative to its parent, and symbolic links are not followed.
 
-Where the file system takes two names for one, an object is only found by the name that its file has, and
-the second of two such names is refused.
+If the file system takes two names for one, only the name that its file has finds an object, and the second of
+two such names is refused.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from syncd.storage.dir.root import Opened
 from syncd.storage.dir.spelling import Spellings, spelled_in
 
 _ROOM_BYTES = 1 << 20
-"""With so much free, what a directory needs to grow is free, too."""
+"""With so much free, a directory can grow, too."""
 _TRIES = 10
-"""How often a path is walked again when a directory of it was made, moved or removed during the walk."""
+"""How often to walk a path if a directory of it is made, moved or removed during the walk."""
 NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG)
-"""No object can be where one of these is the answer: absent, link or file instead of a directory, socket."""
+"""After these errors there is no object: absent, link or file instead of a directory, socket."""
 
 
 class Link(NamedTuple):
-    """A symbolic link. It is never followed."""
+    """A symbolic link, which is never followed."""
 
     target: bytes
     stat: os.stat_result
@@ -57,21 +57,21 @@ class Tree:
     def __init__(
         self, has_record: Callable[[Opened, tuple[bytes, ...], str], bool] = lambda *where: False
     ) -> None:
-        """`has_record` says whether the link or the folder at a path stands for an object: that of the path's
-        key with an ending, which is `LINK` or `FOLDER`.
+        """`has_record` says whether the link or folder at a path is an object, whose key is the path's with
+        the ending `LINK` or `FOLDER`.
         """
         self._has_record = has_record
         self._lock = threading.RLock()
         self._spellings = Spellings()
 
     def find(self, store: Opened, names: tuple[bytes, ...]) -> int | None:
-        """Descriptor of the object's file, to read from; None when there is none."""
+        """Open the object's file to read it; None: there is none."""
         with errors_of_ours("open the object", whole_store=False):
             parent = self._parent(store, names)
             if parent is None:
                 return None
             with closing(parent):
-                # Natural place, the other, and the first once more: it may move between two looks.
+                # The natural place, the other, and the first again: the file may move between two looks.
                 for name in (names[-1], names[-1] + DISPLACED, names[-1]):
                     found = open_regular(parent, name)
                     if found is None:
@@ -82,7 +82,7 @@ class Tree:
             return None
 
     def find_link(self, store: Opened, names: tuple[bytes, ...]) -> Link | None:
-        """The symbolic link that has this path; None when there is none."""
+        """Return the symbolic link at this path; None: there is none."""
         with errors_of_ours("look at the link", whole_store=False):
             parent = self._parent(store, names)
             if parent is None:
@@ -95,12 +95,12 @@ class Tree:
             return None
 
     def place(self, store: Opened, names: tuple[bytes, ...], staging: int, staged: bytes) -> None:
-        """Give the staged file the object's name, in one step and durably, replacing what was there."""
+        """Give the staged file the object's name, in one step and durably, replacing any old one."""
         with _errors_of_naming(store, names):
             for _ in range(_TRIES):
-                # A directory on the way may be removed as empty, by us, between two calls: walk again.
+                # We may remove an empty directory on the way between two calls: walk again.
                 with contextlib.suppress(FileNotFoundError), closing(self._make_parent(store, names)) as fd:
-                    with self._lock:  # or we might remove what has just been moved out of the way
+                    with self._lock:  # or we might remove what was just moved out of the way
                         self._refuse_other(store, fd, names[-1])
                         self._rename_onto(store, staging, staged, fd, names[-1])
                     sync_directory(fd)
@@ -110,12 +110,12 @@ class Tree:
         )
 
     def remove(self, store: Opened, names: tuple[bytes, ...], kind: int = stat_module.S_IFREG) -> None:
-        """Remove the object, if its file is of this `kind`, and the directories that are empty without it."""
+        """Remove the object, if its file is of this `kind`, and directories that become empty."""
         with errors_of_ours("delete the object", whole_store=len(names) == 1):
             parent = self._parent(store, names)
             if parent is not None:
                 with closing(parent):
-                    # The displaced one first, or it would come back to life; again, as it may have moved.
+                    # The displaced one first, or it would return; then again, as it may have moved.
                     displaced, natural = names[-1] + DISPLACED, names[-1]
                     order = (displaced, natural, displaced)
                     removed = [self._remove(store, parent, name, kind) for name in order]
@@ -124,21 +124,21 @@ class Tree:
             self.prune(store, names[:-1])
 
     def find_folder(self, store: Opened, names: tuple[bytes, ...]) -> int | None:
-        """Descriptor of the directory that has this path, to list it; None when there is none."""
+        """Open the directory at this path to list it; None: there is none."""
         with errors_of_ours("look at the folder", whole_store=False):
             return self._parent(store, (*names, b""))
 
     def make_folder(self, store: Opened, names: tuple[bytes, ...]) -> int:
-        """The same, made where it is missing. If it has a record, no other thread removes it in between."""
+        """The same, but make it if missing. If it has a record, no other thread removes it."""
         with _errors_of_naming(store, names), self._lock:
             return self._make_parent(store, (*names, b""))
 
     def prune(self, store: Opened, names: tuple[bytes, ...], *, is_told: bool = False) -> None:
-        """Remove the directory if it is empty and stands for no object, then those above; what it displaced
-        gets its name back.
+        """Remove the directory if it is empty and no object, then those above; what it displaced gets its
+        name back.
 
-        One of another user than syncd's stays, unless it `is_told`: an operator made it beforehand. An empty
-        one of ours would count as an object.
+        Another user's directory stays unless `is_told`: an operator made it beforehand. An empty one of ours
+        would count as an object.
         """
         while names:
             parent = self._parent(store, names)
@@ -154,17 +154,17 @@ class Tree:
                     except FileNotFoundError:
                         pass  # an earlier try may have died before the renaming
                     except OSError:
-                        return  # not empty, mostly; an empty directory that stays does no harm
+                        return  # usually not empty; an empty directory does no harm
                     self._put_back(store, parent, names[-1])
             names, is_told = names[:-1], False
 
     def _is_own(self, store: Opened, parent: int, name: bytes) -> bool:
-        """Whether a directory belongs to us, or to the owner of ``.syncd``: a server may rename users."""
+        """Return whether a directory is ours, or of the owner of ``.syncd``: a server may rename users."""
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)
         return found.st_uid in (os.geteuid(), os.fstat(store.private).st_uid)
 
     def _put_back(self, store: Opened, parent: int, name: bytes) -> None:
-        """Nothing is in the way of the object any more that a directory displaced."""
+        """Rename the object back that a directory displaced, if nothing is in its way."""
         displaced = _kind_of(parent, name + DISPLACED)
         if displaced is None or stat_module.S_ISDIR(displaced) or _kind_of(parent, name) is not None:
             return
@@ -175,7 +175,7 @@ class Tree:
             sync_directory(parent)
 
     def _parent(self, store: Opened, names: tuple[bytes, ...]) -> int | None:
-        """Descriptor of the directory in which the last of `names` would lie; None when there is none."""
+        """Open the directory that would hold the last of `names`; None: there is none."""
         fd = os.dup(store.root)
         for name in names[:-1]:
             with closing(fd):
@@ -189,7 +189,7 @@ class Tree:
         return fd
 
     def _make_parent(self, store: Opened, names: tuple[bytes, ...]) -> int:
-        """The same, made where it is missing. Raises FileNotFoundError when it is removed again."""
+        """The same, but make it if missing. Raises FileNotFoundError if it is removed again."""
         fd = os.dup(store.root)
         for index in range(len(names) - 1):
             with closing(fd):
@@ -216,7 +216,7 @@ class Tree:
     def _make_room(self, store: Opened, fd: int, names: tuple[bytes, ...]) -> None:
         """Move an object out of the way of a directory of its name."""
         name = names[-1]
-        with self._lock:  # no other thread may make the directory between look and rename
+        with self._lock:  # or another thread may make the directory before the rename
             mode = _kind_of(fd, name)
             if mode is None or stat_module.S_ISDIR(mode):
                 return
@@ -239,7 +239,7 @@ class Tree:
             self._refuse_other(store, parent, name + DISPLACED)
             os.rename(staged, name + DISPLACED, src_dir_fd=staging, dst_dir_fd=parent)
             return
-        # An older version, from when a directory was in its place.
+        # An older version, from when a directory was in its way.
         for kind in (stat_module.S_IFREG, stat_module.S_IFLNK):
             self._remove(store, parent, name + DISPLACED, kind)
 
@@ -252,7 +252,7 @@ class Tree:
         return removed
 
     def _is_spelled(self, store: Opened, fd: int, name: bytes) -> bool:
-        """Whether the entry that `name` leads to has this name."""
+        """Return whether the entry that `name` leads to has this name."""
         return not store.traits.folds or self._spellings.has(fd, name)
 
     def _changed(self, store: Opened, fd: int) -> None:
@@ -260,7 +260,7 @@ class Tree:
             self._spellings.forget(fd)
 
     def _refuse_other(self, store: Opened, fd: int, name: bytes) -> None:
-        """Raises StoreRefused when `name` leads to an entry of another name."""
+        """Raise StoreRefused if `name` leads to an entry of another name."""
         if not store.traits.folds or _kind_of(fd, name) is None or self._spellings.has(fd, name):
             return
         mine, other = (ascii(os.fsdecode(each)) for each in (name, spelled_in(fd, name)))
@@ -272,10 +272,10 @@ class Tree:
 
 @contextlib.contextmanager
 def _errors_of_naming(store: Opened, names: tuple[bytes, ...]) -> Iterator[None]:
-    """Turn what is raised while an object gets its name into an error of ours, about no more than it shows.
+    """Turn errors while an object gets its name into ours, which claim no more than they show.
 
-    A full directory fails as a full disk does, but the object is on the disk already. Where some names do not
-    fit, a denial may mean the name.
+    A full directory fails like a full disk, but the object is on the disk already. If some names do not fit,
+    a denial may mean the name.
     """
     doing = "put the object in place"
     try:
@@ -306,7 +306,7 @@ def _open_directory(fd: int, name: bytes) -> int | None:
 
 
 def open_regular(fd: int, name: bytes) -> int | None:
-    """Descriptor of the regular file `name` below `fd`, to read from; None when there is none."""
+    """Open the regular file `name` below `fd` to read it; None: there is none."""
     try:
         found = os.open(name, OPEN_TO_READ, dir_fd=fd)
     except OSError as error:
@@ -320,7 +320,7 @@ def open_regular(fd: int, name: bytes) -> int | None:
 
 
 def read_link(fd: int, name: bytes) -> Link | None:
-    """The symbolic link `name` below `fd`; None when there is none."""
+    """Return the symbolic link `name` below `fd`; None: there is none."""
     try:
         return Link(os.readlink(name, dir_fd=fd), os.stat(name, dir_fd=fd, follow_symlinks=False))
     except OSError as error:
@@ -330,7 +330,7 @@ def read_link(fd: int, name: bytes) -> Link | None:
 
 
 def _kind_of(fd: int, name: bytes) -> int | None:
-    """The mode of what `name` leads to below `fd`, a link not followed; None when there is nothing."""
+    """Return the mode of `name` below `fd`, without following links; None: there is nothing."""
     try:
         return os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
     except OSError as error:

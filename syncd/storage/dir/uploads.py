@@ -2,10 +2,10 @@
 
 An upload is a directory ``.syncd/uploads/<id>/``: ``manifest.json`` (key, metadata, when it began) and one
 file for each part, named by its number in five digits: the bytes of the part, then the 16 bytes of their
-XXH3-128. The digest is the part's ETag; having it in the file makes replacing a part one rename. Of a part
-that is a hole, only its size is kept: that of a file in which nothing was ever written. It is not flushed: if
-it is lost, the hole is sent once more, which costs nothing. An upload appears and disappears as a whole, by
-renaming its directory from and to the staging area.
+XXH3-128. The digest is the part's ETag; because it is in the file, one rename replaces a part. For a part
+that is a hole we keep only its size: that of a file in which nothing was ever written. It is not flushed: if
+it is lost, the hole is sent again, which costs nothing. An upload appears and disappears as a whole: its
+directory is renamed from and to the staging area.
 """
 
 from __future__ import annotations
@@ -72,9 +72,10 @@ class Upload(Struct, frozen=True):
 
 
 def begin(private: int, key: str, meta: ObjectMeta, now_ns: int) -> str:
-    """Make an upload; returns its id. ``private`` is a descriptor of ``.syncd`` here and below.
+    """Make an upload; return its id.
 
-    Raises StoreRefused where others could read its parts, though not the file.
+    ``private`` is a descriptor of ``.syncd`` here and below. Raises StoreRefused if others could read its
+    parts, though not the file.
     """
     upload_id = secrets.token_hex(16)
     name = upload_id.encode()
@@ -96,7 +97,7 @@ def begin(private: int, key: str, meta: ObjectMeta, now_ns: int) -> str:
 
 @contextlib.contextmanager
 def opened(private: int, key: str, upload_id: str) -> Iterator[Upload]:
-    """The upload. Raises UploadGone when there is none of this id for this key, or it goes now."""
+    """Yield the upload. Raises UploadGone if none has this id and key, or it goes now."""
     try:
         with _uploads(private) as uploads:
             upload = _open(uploads, upload_id)
@@ -109,7 +110,7 @@ def opened(private: int, key: str, upload_id: str) -> Iterator[Upload]:
 
 
 def remove(private: int, key: str, upload_id: str) -> None:
-    """Forget the upload; done also when there was none."""
+    """Remove the upload. Succeeds if there is none."""
     with contextlib.suppress(UploadGone), opened(private, key, upload_id):
         name = upload_id.encode()
         with closing(open_subdirectory(private, STAGING)) as staging, _uploads(private) as uploads:
@@ -119,11 +120,11 @@ def remove(private: int, key: str, upload_id: str) -> None:
 
 
 def all_of(private: int, prefix: str) -> list[UploadInfo]:
-    """Unfinished uploads whose key starts with `prefix`, by key and id."""
+    """Return unfinished uploads whose key starts with `prefix`, by key and id."""
     found = []
     with _uploads(private) as uploads:
         for name in os.listdir(uploads):
-            with contextlib.suppress(FileNotFoundError):  # gone since it was listed, or nothing of ours
+            with contextlib.suppress(FileNotFoundError):  # gone since it was listed, or not ours
                 upload = _open(uploads, name)
                 os.close(upload.fd)
                 if upload.key.startswith(prefix):
@@ -132,7 +133,7 @@ def all_of(private: int, prefix: str) -> list[UploadInfo]:
 
 
 def put_part(upload: Upload, number: int, body: Body) -> Part:
-    """Store a part, durably and at once, replacing an older one of its number."""
+    """Store a part, durably and in one step, replacing an older one of its number."""
     digest = _digest(body)
     if are_zeros(body):
         _put_hole(upload, number, len(body))
@@ -157,7 +158,7 @@ def copy_part(upload: Upload, number: int, source: int, offset: int, size: int) 
 
 
 def parts_of(upload: Upload) -> list[Part]:
-    """All parts, in ascending order, each with the digest of its bytes."""
+    """Return all parts in ascending order, each with the digest of its bytes."""
     names = filter(None, map(_PART_NAME.fullmatch, os.listdir(upload.fd)))
     parts = []
     for number in sorted({int(name[1]) for name in names}):
@@ -169,10 +170,10 @@ def parts_of(upload: Upload) -> list[Part]:
 
 
 def join(upload: Upload, parts: Sequence[Part], target: int) -> str:
-    """Append the bytes of `parts` to `target`; returns the ETag of the whole. Raises PartsRefused.
+    """Append the bytes of `parts` to `target`; return the ETag of the whole.
 
-    The ETag is the XXH3-128 of the parts' digests, then size and number of parts. The bytes are read again: a
-    part may have rotted since it was stored.
+    Raises PartsRefused. The ETag is the XXH3-128 of the parts' digests, then size and number of parts. The
+    bytes are read again: a part may have rotted.
     """
     numbers = [part.number for part in parts]
     if not numbers or numbers != sorted(set(numbers)):
@@ -207,7 +208,7 @@ def _uploads(private: int) -> Iterator[int]:
 
 
 def _open(uploads: int, upload_id: str) -> Upload:
-    """The upload, its descriptor still to be closed. Raises FileNotFoundError."""
+    """Return the upload; the caller closes it. Raises FileNotFoundError."""
     if not _UPLOAD_ID.fullmatch(upload_id):
         raise FileNotFoundError(upload_id)
     try:
@@ -231,7 +232,7 @@ def _open(uploads: int, upload_id: str) -> Upload:
 
 @contextlib.contextmanager
 def _new_part(upload: Upload, number: int) -> Iterator[int]:
-    """A new file to write a part into; it becomes the part at the end, if nothing was raised."""
+    """Yield a new file for a part; it becomes the part at the end if nothing is raised."""
     name = _part_name(number)
     temporary = name + b"." + secrets.token_hex(8).encode()
     with closing(os.open(temporary, OPEN_NEW, 0o600, dir_fd=upload.fd)) as fd:
@@ -247,7 +248,7 @@ def _new_part(upload: Upload, number: int) -> Iterator[int]:
 
 
 def _put_hole(upload: Upload, number: int, size: int) -> None:
-    """Keep the size of a part that is a hole; it replaces an older one of its number."""
+    """Store the size of a part that is a hole, replacing an older one of its number."""
     name = _part_name(number)
     with closing(os.open(name + _HOLE, _OPEN_HOLE, 0o600, dir_fd=upload.fd)) as fd:
         os.ftruncate(fd, size)
@@ -255,8 +256,8 @@ def _put_hole(upload: Upload, number: int, size: int) -> None:
 
 
 def _open_part(upload: Upload, number: int) -> tuple[int, Part, bool]:
-    """A descriptor of a part's file, the part, and whether it is a hole. Raises FileNotFoundError, also where
-    the digest was cut off, as a disk may do that loses power.
+    """Return a descriptor of a part's file, the part, and whether it is a hole. Raises FileNotFoundError,
+    also if the digest is cut off, as after a loss of power.
     """
     name = _part_name(number)
     try:

@@ -1,8 +1,8 @@
-"""Where an S3 bucket is, how it is listed, and how a checksum is written. Pure.
+"""Where an S3 bucket is, how to list it, and how to write a checksum. Pure.
 
-Path style puts the bucket into the path, virtual-host style into the host name. Servers that people run
-themselves speak path style. AWS and the large clouds want the other, with two exceptions: bucket names with
-dots over TLS, for which no wildcard certificate is valid, and old names that no host can have.
+Path style puts the bucket into the path, virtual-host style into the host name. Self-hosted servers speak
+path style. AWS and the large clouds want the other, with two exceptions: bucket names with dots over TLS, for
+which no wildcard certificate is valid, and old names that no host can have.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ AWS_LIMITS = replace(LIMITS, max_object_size=(488 << 40) // 10, has_conditions=T
 """Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html and conditional-writes.html"""
 
 LARGER_LIMITS = replace(LIMITS, max_object_size=488 * 10**11)
-"""Of `_LARGER_DOMAINS`, the smallest of what they document: 48.8 TB, 48.82 TB and 48.8 TB.
+"""For `_LARGER_DOMAINS`, the least that they document: 48.8 TB, 48.82 TB and 48.8 TB.
 
 Sources: https://www.alibabacloud.com/help/doc-detail/32030.htm (OSS),
 https://www.tencentcloud.com/document/product/436/14113 (COS),
@@ -55,9 +55,9 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Bucket:
-    """One bucket behind one endpoint. The region is the only thing that changes: the server may correct it.
+    """One bucket behind one endpoint.
 
-    Raises AccessRefused when the endpoint cannot be understood.
+    Only the region changes: the server may correct it. Raises AccessRefused if the endpoint makes no sense.
     """
 
     def __init__(self, settings: S3Settings) -> None:
@@ -70,24 +70,24 @@ class Bucket:
         self.store_id = f"s3:{self.scheme}://{self._endpoint_host}{self._port}/{self.name}"
         self._root = "/" if self._virtual else f"/{encode_path(self.name)}/"
         self.is_aws = regions.is_aws(self._endpoint_host)
-        """Amazon's own service, whose checks and addresses are known."""
+        """It is Amazon's service, whose checks and addresses are known."""
         self.is_r2 = regions.under(self._endpoint_host, ("r2.cloudflarestorage.com",))
         """Cloudflare's service."""
         self.limits = self._documented_limits()
         self.host = self._host()
-        """The host that requests go to, with the port where it is not the scheme's own."""
+        """The host of requests, with the port if it is not the scheme's own."""
 
     def _wants_virtual_host(self, path_style: bool | None) -> bool:
         if path_style is not None:
             return not path_style
         if _is_address(self._endpoint_host) or ("." in self.name and self.scheme == "https"):
             return False
-        if not _HOST_LABEL.fullmatch(self.name):  # made when AWS still took capitals and underscores
+        if not _HOST_LABEL.fullmatch(self.name):  # from when AWS took capitals and underscores
             return False
         return regions.under(self._endpoint_host, _VIRTUAL_HOST_DOMAINS)
 
     def _documented_limits(self) -> StoreLimits:
-        """Those of the service that the host belongs to."""
+        """Return the limits of the host's service."""
         if self.is_aws:
             return AWS_LIMITS
         if self.is_r2:
@@ -101,13 +101,13 @@ class Bucket:
         return f"{self.name}.{host}"
 
     def _regional_host(self) -> str:
-        """On AWS the address follows the region, so that a body goes where the bucket is."""
+        """Return the host. On AWS it follows the region, so that a body goes where the bucket is."""
         if self.is_aws and self._endpoint_host.startswith("s3.") and self._learned:
             return regions.host(self.region)
         return self._endpoint_host
 
     def learn(self, region: str) -> bool:
-        """Remember the region that the server named; False when that is what was used already."""
+        """Remember the region that the server named; return False if it is already in use."""
         if not region or region == self.region:
             return False
         self.region = region
@@ -116,18 +116,18 @@ class Bucket:
         return True
 
     def path(self, key: str | None = None) -> str:
-        """The path on the wire: of the object, or of the bucket itself."""
+        """Return the path on the wire, of the object or the bucket."""
         if key is not None:
             return self._root + encode_path(key)
         return "/" if self._virtual else self._root[:-1]
 
     def source(self, key: str) -> str:
-        """The value of ``x-amz-copy-source``."""
+        """Return the value of ``x-amz-copy-source``."""
         return f"/{encode_path(self.name)}/{encode_path(key)}"
 
 
 def _parse_endpoint(endpoint: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port; the port is None when it is the scheme's own."""
+    """Return scheme, host and port; None: the scheme's own port."""
     try:
         parts = urlsplit(endpoint)
         host, port = parts.hostname or "", parts.port
@@ -156,7 +156,7 @@ def _is_address(host: str) -> bool:
 
 
 def uploads_request(bucket: Bucket, prefix: str, after: tuple[str, str] | None) -> Request:
-    """ListMultipartUploads, one page, from behind the marker (key, upload id)."""
+    """ListMultipartUploads, one page, after the marker (key, upload id)."""
     query = [("encoding-type", "url")]
     if after is not None:
         query += [("key-marker", after[0])]
@@ -174,12 +174,12 @@ def objects_request(bucket: Bucket, prefix: str, after: tuple[str, str] | None) 
 
 
 def crc32_text(crc32: int) -> str:
-    """A CRC-32 as S3 writes it: base64 of four big-endian bytes."""
+    """Format a CRC-32 as S3 does: base64 of four big-endian bytes."""
     return base64.b64encode(crc32.to_bytes(4, "big")).decode()
 
 
 def crc32_number(text: str) -> int | None:
-    """The reverse of `crc32_text`; None for anything else, such as the checksum of checksums of parts."""
+    """Reverse `crc32_text`; None for anything else, such as a checksum of the parts' checksums."""
     try:
         raw = base64.b64decode(text, validate=True)
     except ValueError:

@@ -1,6 +1,6 @@
 """The S3 dialect: how S3-compatible servers phrase the verbs. Pure: requests out, answers in.
 
-What a client must not take for granted, because one server or another does otherwise:
+What a client must not rely on, because some server does otherwise:
 
 - a success is one only as a whole (`EMPTY_SUCCESS` of `syncd.storage.http.errors`): 200 with an error inside,
   with a proxy's page, with half a document or with nothing leaves the outcome unknown;
@@ -57,14 +57,14 @@ _REGION = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
 class S3Dialect:
     """Requests and answers of one bucket.
 
-    Remembers what a server may tell: the bucket's region, and which check it wants. May be used by several
-    threads at once. Raises AccessRefused when the endpoint is not an address.
+    Remembers the bucket's region and the check that it wants, if the server names them. For several threads.
+    Raises AccessRefused if the endpoint is not an address.
     """
 
     own_header = "x-amz-request-id"
-    """The name of the header in which S3 numbers its answers."""
+    """The header in which S3 numbers its answers."""
     behind_key = "start-after"
-    """The parameter of ListObjectsV2 with a key that the list is to begin behind."""
+    """The parameter of ListObjectsV2 that names the key to begin after."""
 
     def __init__(self, settings: S3Settings) -> None:
         self._bucket = values.Bucket(settings)
@@ -81,7 +81,7 @@ class S3Dialect:
 
     @property
     def checks(self) -> tuple[str, ...]:
-        """Those that the settings allow and that are not known to be wrong here."""
+        """The checks that the settings allow and that are not known to fail here."""
         return self._integrity.checks
 
     @property
@@ -90,7 +90,7 @@ class S3Dialect:
         return self._integrity.usual
 
     def sign(self, request: Request, credentials: Credentials, now: float) -> Request:
-        """The request with date, session token and Authorization for `now` (Unix seconds)."""
+        """Return the request with date, session token and Authorization for `now` (Unix seconds)."""
         signer = self._signer
         headers = dict(request.headers)
         headers["Host"] = request.host
@@ -106,7 +106,7 @@ class S3Dialect:
         return replace(request, headers=headers)
 
     def error(self, request: Request, response: Response) -> StoreError:
-        """The error that `response` stands for. A region that it names is used from now on."""
+        """Return the error for `response`. A region that it names is used from now on."""
         if 400 <= response.status < 500 and response.status not in JUDGED and is_foreign(response):
             return unclear(response)
         told = facts(response)
@@ -128,13 +128,13 @@ class S3Dialect:
             )
         verb = verb_of(request, whole_bucket=request.path == self._bucket.path())
         found = None if told.code else redirect(response)
-        if told.code == "NoSuchKey" and "if-match" in request.headers:  # AWS says so where the object is gone
+        if told.code == "NoSuchKey" and "if-match" in request.headers:  # AWS says so if the object is gone
             found = CODES["PreconditionFailed"]
         found = found or refusal(verb, response.status, told.code)
         return refused(found, response, told)
 
     def _learn_digest(self, request: Request, told: Facts) -> bool:
-        """Whether the bucket wants an MD5, which `request` did not have: one with object locks does.
+        """Return whether the bucket wants an MD5 that `request` lacked: one with object locks does.
 
         Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html
         """
@@ -149,7 +149,7 @@ class S3Dialect:
         return True
 
     def _learn_region(self, request: Request, told: Facts, status: int) -> bool:
-        """Whether the server wants another region than the one that `request` was signed for."""
+        """Return whether the server wants another region than `request` was signed for."""
         if status not in (301, 307, 308, 400, 403) or not _REGION.fullmatch(told.region):
             return False
         used = _SCOPE.search(request.headers.get("Authorization", ""))
@@ -171,17 +171,17 @@ class S3Dialect:
         return self._on_object("PUT", key, headers=headers, body=body)
 
     def put_result(self, key: str, request: Request, response: Response) -> Receipt:
-        """Raises Unproven where the answer has no ETag, PartCorrupt where that is not the MD5 sent along."""
+        """Raises Unproven if the answer has no ETag, PartCorrupt if that is not the MD5 sent along."""
         self._require("put", request, response)
         return Receipt(key, self._sent_etag(request, response))
 
     def head_request(self, key: str) -> Request:
-        """HeadObject; asks for the checksum of the whole where the server keeps one."""
+        """HeadObject; asks for the checksum of the whole if the server keeps one."""
         checksum = {"x-amz-checksum-mode": "ENABLED"} if self._integrity.declares else {}
         return self._on_object("HEAD", key, headers=checksum)
 
     def head_result(self, key: str, request: Request, response: Response) -> ObjectInfo | None:
-        """None when there is no such object; a HEAD cannot tell that from no such bucket."""
+        """None: there is no such object, or no such bucket, which a HEAD cannot tell apart."""
         if response.status == 404:
             return None
         self._require("head", request, response)
@@ -207,7 +207,7 @@ class S3Dialect:
         return self._on_object("GET", key, headers={"range": f"bytes={first}-{last}"})
 
     def get_result(self, key: str, first: int, last: int, request: Request, response: Response) -> Content:
-        """The bytes asked for, or as many as the object has; also from a server that ignores ranges."""
+        """Return the requested bytes, or as many as there are; also from a server that ignores ranges."""
         if response.status not in (200, 206):
             raise self.error(request, response)
         body = response.body
@@ -236,16 +236,16 @@ class S3Dialect:
         return self._on_object("PUT", key, headers=headers, slow_answer=True)
 
     def copy_result(self, key: str, request: Request, response: Response) -> Receipt:
-        """Success has an ETag in the body; whether it is the one that was meant, the caller has to check.
+        """Success has an ETag in the body; the caller must check that it is the intended one.
 
-        Raises Unproven where the body is what it should be, but for the ETag.
+        Raises Unproven if the body is right except for the ETag.
         """
         return Receipt(key, self._etag_inside("CopyObjectResult", request, response))
 
     # ---- multipart ---------------------------------------------------------------------------------------
 
     def create_request(self, key: str, meta: ObjectMeta) -> Request:
-        """CreateMultipartUpload; the metadata of the object to be is given here."""
+        """CreateMultipartUpload, with the metadata of the future object."""
         headers = self._object_headers(meta)
         if self._integrity.declares:
             headers["x-amz-checksum-algorithm"] = "CRC32"
@@ -253,7 +253,7 @@ class S3Dialect:
         return self._on_object("POST", key, query=(("uploads", ""),), headers=headers, safe_to_repeat=False)
 
     def create_result(self, key: str, request: Request, response: Response) -> str:
-        """The upload id."""
+        """Return the upload id."""
         page = self._document("InitiateMultipartUploadResult", request, response)
         upload_id = page.get("UploadId").strip()
         if not upload_id:
@@ -270,7 +270,7 @@ class S3Dialect:
     def part_result(
         self, key: str, upload_id: str, number: int, body: Body, request: Request, response: Response
     ) -> Part:
-        """The part, with the CRC-32 that was sent along where one was. Raises as `put_result`."""
+        """Return the part, with the CRC-32 if one was sent along. Raises as `put_result`."""
         self._require("part", request, response)
         crc32 = values.crc32_number(request.headers.get(CRC32, ""))
         return Part(number, memoryview(body).nbytes, self._sent_etag(request, response), crc32=crc32)
@@ -287,8 +287,8 @@ class S3Dialect:
     def part_copy_result(
         self, key: str, upload_id: str, number: int, size: int, request: Request, response: Response
     ) -> Part:
-        """Raises StoreRefused (code NotImplemented) where the server ignored the source and made an empty
-        part: the same number has to be sent, or the upload must not be completed.
+        """Raises StoreRefused (code NotImplemented) if the server ignored the source and made an empty part:
+        the caller must send this number, or not complete the upload.
         """
         if response.status == 200 and not response.body.strip() and response.headers.get("etag"):
             raise StoreRefused(
@@ -306,14 +306,14 @@ class S3Dialect:
     def parts_result(
         self, key: str, upload_id: str, request: Request, response: Response
     ) -> tuple[list[Part], int | None]:
-        """A page of parts, ETags without quotes."""
+        """Return a page of parts, ETags without quotes."""
         listed = parts_page(self._document("ListPartsResult", request, response))
         if listed is None:
             raise unclear(response, "the list of parts cannot be read")
         return listed
 
     def complete_request(self, key: str, upload_id: str, parts: Sequence[Part], meta: ObjectMeta) -> Request:
-        """CompleteMultipartUpload; with the CRC-32 of the whole where every part's is known."""
+        """CompleteMultipartUpload; with the CRC-32 of the whole if every part's is known."""
         body = complete_body(parts)
         headers = {
             "content-type": "application/xml",
@@ -346,7 +346,7 @@ class S3Dialect:
     def uploads_result(
         self, prefix: str, request: Request, response: Response
     ) -> tuple[list[UploadInfo], tuple[str, str] | None]:
-        """A page; uploads outside of `prefix` are left out, should the server ignore it."""
+        """Return a page, without uploads outside of `prefix`, should the server ignore it."""
         page = uploads_page(self._document("ListMultipartUploadsResult", request, response), prefix)
         if page is None:
             raise unclear(response, "the list of uploads cannot be read")
@@ -359,7 +359,7 @@ class S3Dialect:
     def objects_result(
         self, prefix: str, request: Request, response: Response
     ) -> tuple[list[ObjectInfo], tuple[str, str] | None]:
-        """A page; objects outside of `prefix` are left out, should the server ignore it."""
+        """Return a page, without objects outside of `prefix`, should the server ignore it."""
         page = objects_page(self._document("ListBucketResult", request, response), prefix)
         if page is None:
             raise unclear(response, "the list of objects cannot be read")
@@ -390,7 +390,7 @@ class S3Dialect:
         )
 
     def _object_headers(self, meta: ObjectMeta, *, copy: bool = False) -> dict[str, str]:
-        """What a new object carries, whether it is put, uploaded in parts or copied."""
+        """Return the headers of a new object, if put, uploaded in parts or copied."""
         properties = property_headers("x-amz-", meta, self._storage_class, copy=copy)
         return {**properties, **self._demanded, **metadata_headers(_META, meta)}
 
@@ -401,20 +401,20 @@ class S3Dialect:
         return headers
 
     def _require(self, verb: str, request: Request, response: Response) -> None:
-        """Raises unless the answer has the status of a success, and no body."""
+        """Raise unless the answer has the status of a success, and no body."""
         if response.status not in EMPTY_SUCCESS[verb]:
             raise self.error(request, response)
         if response.body and response.body.strip():
             raise self._instead(request, response)
 
     def _instead(self, request: Request, response: Response) -> StoreError:
-        """The error that a success holds in place of what it should, or that it is not the store's."""
+        """Return the error that a success holds instead of its document, or that it is not the store's."""
         if document(response.body, "Error") is not None:
             return self.error(request, response)
         return unclear(response)
 
     def _done_or_absent(self, verb: str, request: Request, response: Response, *codes: str) -> None:
-        """Success of a removal: done, or nothing there to remove (which a bare 404 says as well)."""
+        """Accept a removal: done, or nothing there to remove (which a bare 404 also says)."""
         if is_foreign(response):
             raise unclear(response)
         if response.status == 404 and (not response.body.strip() or facts(response).code in codes):
@@ -422,7 +422,7 @@ class S3Dialect:
         self._require(verb, request, response)
 
     def _document(self, root: str, request: Request, response: Response) -> Element:
-        """The body when it is what it should be; the error that it is, or holds; or an unknown outcome."""
+        """Return the expected document; raise the error in the answer, or an unknown outcome."""
         if response.status != 200:
             raise self.error(request, response)
         page = document(response.body, root)
@@ -431,7 +431,7 @@ class S3Dialect:
         raise self._instead(request, response)
 
     def _sent_etag(self, request: Request, response: Response) -> str:
-        """The ETag of a body just sent. Where its MD5 went along, it is that, unless the store encrypts."""
+        """Return the ETag of a body just sent. If its MD5 was sent, it is that, unless the store encrypts."""
         etag = bare_etag(response.headers.get("etag", ""))
         if not etag:
             raise unproven(response, "the answer has no ETag")
@@ -454,7 +454,7 @@ class S3Dialect:
 
 
 def _encrypts(response: Response) -> bool:
-    """Whether the ETag is not of the content: with keys of KMS or of the customer.
+    """Return whether the ETag is not the content's: with keys of KMS or of the customer.
 
     Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
     """
@@ -471,7 +471,7 @@ def _described(response: Response, key: str, size: int, crc32: int | None = None
 
 
 def _demanded(settings: S3Settings) -> dict[str, str]:
-    """What the store's settings say of every new object."""
+    """Return the headers that the settings demand for every new object."""
     given = {
         "x-amz-server-side-encryption": settings.sse,
         "x-amz-server-side-encryption-aws-kms-key-id": settings.kms_key_id,
@@ -482,5 +482,5 @@ def _demanded(settings: S3Settings) -> dict[str, str]:
 
 
 def _date(now: float) -> str:
-    """Unix seconds as ISO 8601, as the retention of an object is written."""
+    """Format Unix seconds as ISO 8601, for the retention of an object."""
     return datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

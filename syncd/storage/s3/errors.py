@@ -1,6 +1,6 @@
-"""How S3 servers say that they refuse; what it means is in `syncd.storage.http.errors`. Pure.
+"""How S3 servers phrase refusals; `syncd.storage.http.errors` says what they mean. Pure.
 
-Answers to HEAD have no body and so no code; those of a proxy in between have a body that is not the store's.
+Answers to HEAD have no body and so no code; a proxy's answers have a body that is not the store's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from syncd.storage.s3.xml import parse
 
 
 def facts(response: Response) -> Facts:
-    """What the answer says about itself, from its XML where it has some and from its headers."""
+    """Return what the answer says about itself, in its XML, if any, and its headers."""
     headers = response.headers
     request_id = headers.get("x-amz-request-id", "")
     region = headers.get("x-amz-bucket-region", "")
@@ -28,7 +28,7 @@ def facts(response: Response) -> Facts:
 
 
 def redirect(response: Response) -> Refusal | None:
-    """What an answer means that only sends the request elsewhere: the store itself would give a code."""
+    """Return what an answer means that only redirects: the store itself would give a code."""
     target = "".join(char for char in response.headers.get("location", "") if char.isprintable())[:300]
     if not 300 <= response.status < 400 or not target:
         return None
@@ -40,7 +40,7 @@ _SPEAKS_BOS = "the server speaks BOS's own interface: set `type: bos`, or its S3
 
 
 def is_foreign(response: Response) -> bool:
-    """Whether the answer has a body that no store sends: a page of HTML, or no XML at all.
+    """Return whether the answer has a body that no store sends: HTML, or no XML at all.
 
     Headers alone prove nothing: some servers label even their empty answers as HTML.
     """
@@ -51,7 +51,7 @@ def is_foreign(response: Response) -> bool:
 
 
 def unclear(response: Response, text: str = NOT_THE_STORES) -> StoreUnavailable:
-    """An answer that the store would not give."""
+    """Return the error for an answer that the store would not give."""
     return StoreUnavailable(
         text,
         status=response.status,

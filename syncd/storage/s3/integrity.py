@@ -1,9 +1,9 @@
-"""How the server checks a body: which digests may be sent along, and the headers for each. Pure.
+"""How the server checks a body: which digests to send along, and the headers for each. Pure.
 
-Over plain HTTP, and on servers that were not asked yet, the signed SHA-256 of the payload, which nearly every
-server verifies. Over TLS, CRC-32, which is cheaper, on AWS and where a server was found to verify it; without
-TLS never, because who changes a body can keep its CRC. MD5 only where nothing else is verified: it is
-the dearest of all.
+Over plain HTTP, and on servers not probed yet, the signed SHA-256 of the payload, which nearly every server
+verifies. Over TLS the cheaper CRC-32, on AWS and if the server was found to verify it; never without TLS,
+because an attacker can change a body and keep its CRC. MD5 only if the server verifies nothing else: it costs
+the most.
 
 Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
 """
@@ -24,26 +24,26 @@ CRC32 = "x-amz-checksum-crc32"
 
 
 class Integrity:
-    """The checks of one bucket. May be used by several threads at once."""
+    """The checks of one bucket. For several threads."""
 
     def __init__(self, settings: S3Settings, bucket: values.Bucket) -> None:
         signed = "md5" if settings.lock_mode else "sha256"  # a signed SHA-256 is not enough for a lock
         self.checks = _choose(settings.integrity, bucket, signed)
-        """Those that the settings allow, the cheapest first."""
+        """The checks that the settings allow, the cheapest first."""
         self.usual = self.checks[0] if len(self.checks) == 1 else signed if self.checks else "none"
         is_asked_for = settings.integrity == "crc32" and not bucket.is_r2
         self.declares = self.checks == ("crc32",) and (bucket.is_aws or is_asked_for)
-        """Uploads are begun with the CRC-32 as their checksum, and completed with that of the whole. AWS and
-        its likes refuse parts with one otherwise; R2 takes that of parts alone, and so may a server that was
+        """Uploads begin with CRC-32 as their checksum, and complete with that of the whole. Otherwise AWS and
+        compatible servers refuse parts with one. R2 takes only that of parts, and so may a server that was
         only found to verify that of a part."""
 
     def want_md5(self) -> None:
-        """The bucket takes no other."""
+        """Use only MD5: the bucket takes nothing else."""
         self.checks, self.usual = ("md5",), "md5"
 
     def headers(self, body: Body, check: str = "") -> dict[str, str]:
-        """What lets the server notice a body that arrives changed: by `check` where that is one of `checks`,
-        else by the usual one.
+        """Return the headers by which the server notices a changed body, for `check` if it is one of
+        `checks`, else for the usual one.
         """
         return _headers(body, check if check in self.checks else self.usual)
 
@@ -63,7 +63,7 @@ def _headers(body: Body, check: str) -> dict[str, str]:
 def _choose(integrity: str, bucket: values.Bucket, signed: str) -> tuple[str, ...]:
     encrypted = bucket.scheme == "https"
     if integrity == "none":
-        return () if encrypted else ("sha256",)  # without TLS nothing else would notice a changed byte
+        return () if encrypted else ("sha256",)  # without TLS nothing else notices a changed byte
     if integrity != "auto":
         return (integrity,)
     if bucket.is_aws:

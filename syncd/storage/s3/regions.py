@@ -15,7 +15,7 @@ _PARTITIONS = {
     "us-isof-": "csp.hci.ic.gov",
     "eu-isoe-": "cloud.adc-e.uk",
 }
-"""By the first letters of the regions' names; all other regions are below `_AWS`."""
+"""By the start of the regions' names; all other regions are below `_AWS`."""
 _AWS = "amazonaws.com"
 _BEFORE_S3 = re.compile(r"(.+)\.s3(?:[.-].+)?")
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
@@ -23,32 +23,32 @@ DOMAINS = (_AWS, *_PARTITIONS.values())
 
 
 def host(region: str) -> str:
-    """The host of S3 in a region."""
+    """Return the host of S3 in a region."""
     domain = next((domain for start, domain in _PARTITIONS.items() if region.startswith(start)), _AWS)
     return f"s3.{region}.{domain}"
 
 
 def is_aws(host: str) -> bool:
-    """Whether a host, without its port, belongs to Amazon's own service."""
+    """Return whether a host, without its port, belongs to Amazon's service."""
     return under(host, DOMAINS)
 
 
 def bos_region(host: str) -> str:
-    """The region that a host of BOS's S3 endpoint names (``s3.bj.bcebos.com``); empty for any other host."""
+    """Return the region in a host of BOS's S3 endpoint (``s3.bj.bcebos.com``); empty for others."""
     labels = host.split(".")
     at = labels.index("s3") if "s3" in labels else -1
     return labels[at + 1] if at >= 0 and labels[at + 2 :] == ["bcebos", "com"] else ""
 
 
 def aws_region(host: str) -> str:
-    """The region that a host of AWS names (``s3.eu-west-1.amazonaws.com``); empty where it names none."""
+    """Return the region in a host of AWS (``s3.eu-west-1.amazonaws.com``); empty: none."""
     domain = next((domain for domain in DOMAINS if under(host, (domain,))), "")
     label = host.removesuffix(f".{domain}").rpartition(".")[2].removeprefix("s3-")
     return label if domain and _REGION.fullmatch(label) else ""
 
 
 def bucket_in(host: str) -> str:
-    """The bucket that stands before the address of AWS or BOS itself; empty: none, or another service."""
+    """Return the bucket in front of an address of AWS or BOS; empty: none, or another service."""
     if is_aws(host) and ".vpce" not in host:
         domain = next(domain for domain in DOMAINS if under(host, (domain,)))
         found = _BEFORE_S3.fullmatch(host.removesuffix(f".{domain}"))
@@ -60,5 +60,5 @@ def bucket_in(host: str) -> str:
 
 
 def under(host: str, domains: tuple[str, ...]) -> bool:
-    """Whether a host is one of the domains, or below one."""
+    """Return whether a host is one of the domains, or below one."""
     return any(host == domain or host.endswith(f".{domain}") for domain in domains)

@@ -2,9 +2,8 @@
 
 Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 
-What is easily got wrong: for S3 the path is signed exactly as it goes on the wire, encoded once (every other
-AWS service encodes it twice); the query is sorted after encoding; a name without a value is signed with its
-equals sign.
+Easy to get wrong: for S3 the path is signed exactly as on the wire, encoded once (every other AWS service
+encodes it twice); the query is sorted after encoding; a name without a value is signed with its equals sign.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from urllib.parse import quote
 from syncd.storage.http.messages import Credentials
 
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
-"""Stands for the body's hash where something else vouches for the body (TLS, a checksum header)."""
+"""Stands for the body's hash if something else protects the body (TLS, a checksum header)."""
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 _UNRESERVED = "-_.~"
 _PLAIN = bytes(range(ord(" "), 0x7F)) + b"\0"
 _NOT_SIGNED = frozenset({"authorization", "content-length", "user-agent", "accept-encoding", "connection"})
-"""Headers that belong to the transport: whatever carries the request may set or drop them."""
+"""Headers of the transport, which may set or drop them."""
 
 
 def encode(text: str) -> str:
-    """Percent-encoded UTF-8, everything but unreserved characters, upper-case hex; ``/`` is encoded too."""
+    """Percent-encode UTF-8, also ``/``, except unreserved characters, with upper-case hex."""
     return quote(text, safe=_UNRESERVED)
 
 
@@ -39,28 +38,28 @@ def encode_path(text: str) -> str:
 
 
 def amz_date(now: float) -> str:
-    """Unix seconds as ``20130524T000000Z``."""
+    """Format Unix seconds as ``20130524T000000Z``."""
     return datetime.fromtimestamp(int(now), UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def canonical_query(query: Iterable[tuple[str, str]]) -> str:
-    """Encoded, then sorted by name and value."""
+    """Encode, then sort by name and value."""
     return "&".join(
         f"{name}={value}" for name, value in sorted((encode(name), encode(value)) for name, value in query)
     )
 
 
 def signed_names(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """The headers that are signed, in the order in which they are: lower-case name, and as it is written."""
+    """Return the headers to sign, in signing order: the lower-case name, and the name as written."""
     return tuple(sorted((lower, name) for name in names if (lower := name.lower()) not in _NOT_SIGNED))
 
 
 def canonical_headers(headers: Mapping[str, str], names: Iterable[tuple[str, str]]) -> str:
-    """The block of signed headers, each line ended. Runs of blanks inside a value count as one."""
+    """Return the block of signed headers, each line ended. Runs of blanks in a value count as one."""
     lines = [f"{lower}:{headers[name]}" for lower, name in names]
     text = "\0".join(lines)
     is_plain = not text.encode("utf-8", "surrogatepass").translate(None, _PLAIN)
-    # As nearly all are: no blank that counts for less than itself. A colon may also be one inside a value.
+    # Nearly all are plain: no blank to drop. A colon may also be inside a value.
     if not is_plain or "  " in text or ": " in text or " \0" in text or text[-1:] == " ":
         lines = [f"{lower}:{' '.join(headers[name].split())}" for lower, name in names]
     return "\n".join(lines) + "\n"
@@ -69,7 +68,7 @@ def canonical_headers(headers: Mapping[str, str], names: Iterable[tuple[str, str
 class Signer:
     """Signs for one region and service; keeps the key of the day, which is most of the work.
 
-    May be used by several threads at once: what is kept is replaced whole, never changed.
+    For several threads: what it keeps is replaced whole, never changed.
     """
 
     def __init__(self, region: str, service: str = "s3") -> None:
@@ -80,7 +79,7 @@ class Signer:
         self._shape: tuple[tuple[str, ...], tuple[tuple[str, str], ...], str] = ((), (), "")
 
     def date(self, now: float) -> str:
-        """`amz_date`, remembered for the second that it is."""
+        """Return `amz_date`, remembered for its second."""
         second = int(now)
         known, text = self._date
         if known != second:
@@ -89,7 +88,7 @@ class Signer:
         return text
 
     def _signing_key(self, secret: str, day: str) -> hmac.HMAC:
-        """A started HMAC with the key of the day, to be copied."""
+        """Return a started HMAC with the key of the day; copy it."""
         known_secret, known_day, started = self._key
         if started is None or known_day != day or known_secret != secret:
             key = ("AWS4" + secret).encode()
@@ -100,7 +99,7 @@ class Signer:
         return started.copy()
 
     def _signed(self, headers: Mapping[str, str]) -> tuple[tuple[tuple[str, str], ...], str]:
-        """`signed_names`, and their list joined by ``;``: most requests have the headers of the last one."""
+        """Return `signed_names`, and their list joined by ``;``: most requests repeat the last headers."""
         given = tuple(headers)
         known, names, joined = self._shape
         if known != given:
@@ -118,10 +117,10 @@ class Signer:
         payload_hash: str,
         credentials: Credentials,
     ) -> str:
-        """The value of ``Authorization``.
+        """Return the value of ``Authorization``.
 
-        `path` as on the wire, `query` raw, `headers` all that go out, ``host`` and ``x-amz-date`` among them;
-        `payload_hash` the lower-case hex SHA-256 of the body or `UNSIGNED_PAYLOAD`.
+        `path` is as on the wire, `query` raw, `headers` all that go out, with ``host`` and ``x-amz-date``;
+        `payload_hash` is the lower-case hex SHA-256 of the body or `UNSIGNED_PAYLOAD`.
         """
         signed, names = self._signed(headers)
         block = canonical_headers(headers, signed)

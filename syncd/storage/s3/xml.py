@@ -1,9 +1,9 @@
-"""The XML of S3: read with suspicion, written by hand. Pure.
+"""Reads the XML of S3 with suspicion, and writes it by hand. Pure.
 
 What comes back may be an answer, an error, a proxy's HTML page, half of any of them, or nothing. `parse`
-says None to everything that is not one whole, plain XML document: no DOCTYPE, no entities of its own, no
-more than `MAX_BYTES`, neither deeper nor of more elements than any answer of S3 is. Names are taken without
-their namespace, because servers disagree about it.
+returns None for everything but one whole, plain XML document: no DOCTYPE, no entities of its own, at most
+`MAX_BYTES`, neither deeper nor of more elements than any answer of S3. Names lose their namespace, because
+servers disagree about it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from html import escape  # the one of xml.sax brings half an HTTP client along
+from html import escape  # the one of xml.sax imports half an HTTP client
 from urllib.parse import unquote, unquote_plus
 from xml.parsers import expat
 
@@ -19,12 +19,12 @@ from syncd.core.model import ObjectInfo, Part, UploadInfo
 from syncd.storage.http.metadata import bare_etag
 
 Marker = tuple[str, str]
-"""The parameter of the next request that says where to go on, and its value."""
+"""The parameter of the next request that says where to continue, and its value."""
 
 MAX_BYTES = 8 << 20
 MAX_DEPTH = 16
 MAX_ELEMENTS = 200_000
-"""Ten thousand parts have a third of that. An element of four bytes takes two hundred of memory."""
+"""Ten thousand parts have a third. An element of four bytes takes two hundred of memory."""
 _FORBIDDEN = re.compile(rb"&#(x0*1?[0-9A-Fa-f]|0*[123]?[0-9]);|([\x01-\x08\x0b\x0c\x0e-\x1f])")
 _STAND_IN = 0x10FF00  # private use: no real key has it
 _TAKEN_BACK = {_STAND_IN + code: code for code in range(0x20)}
@@ -42,11 +42,11 @@ class Element:
         self.children: list[Element] = []
 
     def all(self, name: str) -> Iterator[Element]:
-        """The children of this name."""
+        """Return the children of this name."""
         return (child for child in self.children if child.name == name)
 
     def get(self, name: str) -> str:
-        """The text of the first child of this name; empty when there is none."""
+        """Return the text of the first child of this name; empty: there is none."""
         for child in self.children:
             if child.name == name:
                 return child.text
@@ -54,7 +54,7 @@ class Element:
 
 
 class _RefusedError(Exception):
-    """The document is of a kind that no store sends."""
+    """No store sends such a document."""
 
 
 class _Builder:
@@ -90,9 +90,9 @@ class _Builder:
 
 
 def parse(body: bytes) -> Element | None:
-    """The root of the document; None when `body` is not one. White space before it is tolerated: servers
-    send some to keep a slow request alive. So are characters that XML forbids, as they are or as references:
-    a key may hold them, and servers write them.
+    """Return the root of the document; None: `body` is none. White space before it is allowed: servers send
+    some to keep a slow request alive. So are characters that XML forbids, raw or as references: a key may
+    hold them, and servers write them.
     """
     if len(body) > MAX_BYTES:
         return None
@@ -104,7 +104,7 @@ def parse(body: bytes) -> Element | None:
 
 
 def _stand_in(reference: re.Match[bytes]) -> bytes:
-    """A control character's stand-in while it passes through the parser; `_Builder` takes it back."""
+    """Return a control character's stand-in for the parser; `_Builder` takes it back."""
     if reference[2]:
         return chr(_STAND_IN + reference[2][0]).encode()
     digits = reference[1].decode()
@@ -128,8 +128,8 @@ def _parse_strictly(text: bytes) -> Element | None:
 
 
 def document(body: bytes, root: str) -> Element | None:
-    """The parsed document when its root has this name, else None. Some leave ``Result`` out of the name, or
-    say ``Response``.
+    """Return the parsed document if its root has this name, else None. Some servers leave ``Result`` out of
+    the name, or say ``Response``.
     """
     parsed = parse(body)
     stem = root.removesuffix("Result")
@@ -139,10 +139,10 @@ def document(body: bytes, root: str) -> Element | None:
 
 
 def parts_page(page: Element) -> tuple[list[Part], int | None] | None:
-    """The parts of a ListPartsResult and the number after which the next page starts, None when it is the
-    last; None for all of it when it makes no sense.
+    """Return the parts of a ListPartsResult and the number after which the next page starts (None: it is the
+    last); None: it makes no sense.
 
-    Where the server says that there is more but not from where, its last number is meant.
+    If the server says that there is more but not from where, its last number counts.
     """
     parts = []
     for element in page.all("Part"):
@@ -158,11 +158,11 @@ def parts_page(page: Element) -> tuple[list[Part], int | None] | None:
 
 
 def uploads_page(page: Element, prefix: str) -> tuple[list[UploadInfo], tuple[str, str] | None] | None:
-    """The uploads under `prefix` of a ListMultipartUploadsResult and the marker (key, id) of the next page,
-    None when it is the last; None for all of it when it has more and does not say from where. What is not
-    under `prefix` is left out, should the server have ignored it.
+    """Return the uploads under `prefix` of a ListMultipartUploadsResult and the marker (key, id) of the next
+    page (None: it is the last); None: it has more and does not say from where. Others are left out, should
+    the server ignore `prefix`.
 
-    Keys were asked for percent-encoded, since XML cannot hold every character.
+    We ask for percent-encoded keys, since XML cannot hold every character.
     """
     declared = page.get("EncodingType") == "url"
     listed = list(page.all("Upload"))
@@ -185,12 +185,12 @@ def uploads_page(page: Element, prefix: str) -> tuple[list[UploadInfo], tuple[st
 
 
 def objects_page(page: Element, prefix: str) -> tuple[list[ObjectInfo], Marker | None] | None:
-    """The objects under `prefix` of a ListBucketResult and the marker of the next page, None when it is the
-    last; None for all of it when it makes no sense.
+    """Return the objects under `prefix` of a ListBucketResult and the marker of the next page (None: it is
+    the last); None: it makes no sense.
 
-    What is not under `prefix` is left out, should the server have ignored it. One that leaves out whether
-    there is more has no more; one that has more, but no token for it, is asked for what follows its last key,
-    in the words of the first version of the call where its answer is one of those.
+    Others are left out, should the server ignore `prefix`. A page that does not say whether there is more has
+    no more. If it has more but no token, the next request starts after its last key, with the parameter of
+    the call's first version if the answer is one of those.
     """
     listed = list(page.all("Contents"))
     keys = [found.get("Key") for found in listed]
@@ -215,8 +215,9 @@ def objects_page(page: Element, prefix: str) -> tuple[list[ObjectInfo], Marker |
 
 
 def silently_encoded(keys: list[str], marker: str) -> bool:
-    """Whether keys are percent-encoded although the answer does not say so: one server does that to keys, but
-    not to the marker, which it always gives and which is the last key. Others encode nothing and say nothing.
+    """Return whether keys are percent-encoded although the answer does not say so: one server encodes keys,
+    but not the marker, which it always gives and which is the last key. Others encode nothing and say
+    nothing.
     """
     if not keys or not marker or not all(_ENCODED.fullmatch(key) for key in keys):
         return False
@@ -224,18 +225,18 @@ def silently_encoded(keys: list[str], marker: str) -> bool:
 
 
 def truncated(page: Element) -> bool:
-    """Absent means no: one server leaves it out of its only page."""
+    """Return ``IsTruncated``; absent means no: one server omits it from its only page."""
     return page.get("IsTruncated").strip().lower() == "true"
 
 
 def whole_number(text: str) -> int | None:
-    """A number without sign; None for anything else."""
+    """Return a number without sign; None for anything else."""
     digits = text.strip()
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
 
 
 def _moment(text: str) -> int | None:
-    """ISO 8601 as nanoseconds since 1970; None when it is not that."""
+    """Return ISO 8601 as nanoseconds since 1970; None: it is something else."""
     try:
         return int(datetime.fromisoformat(text.strip()).timestamp()) * 1_000_000_000
     except (ValueError, OverflowError):
@@ -243,7 +244,7 @@ def _moment(text: str) -> int | None:
 
 
 def complete_body(parts: Sequence[Part]) -> bytes:
-    """The list of parts that CompleteMultipartUpload sends, ETags quoted."""
+    """Return the list of parts for CompleteMultipartUpload, ETags quoted."""
     lines = ['<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">']
     for part in parts:
         etag = escape(part.etag, quote=False)
