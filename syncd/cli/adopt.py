@@ -1,4 +1,4 @@
-"""`syncd adopt`: how much of what is to be sent the store has already."""
+"""`syncd adopt`: record the files that the store already has."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _print(name: str, found: dict[str, Any]) -> None:
 
 
 def _source(pipeline: Pipeline, name: str, goes_on: Callable[[], bool], dry_run: bool) -> Adopted:
-    """Nothing else works on the source, so a listing of it may be believed."""
+    """Adopt one source. Nothing else works on it, so its listing is reliable."""
     runner = pipeline.source_runners[name]
     engine, settings = runner.workers.engine, pipeline.store_runners[runner.source.store].settings
     if isinstance(settings, DirSettings) and (silence := places.silence(settings.path)):

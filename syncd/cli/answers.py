@@ -1,6 +1,6 @@
-"""Where the commands find the running daemon, and what its answers stand for.
+"""How commands find the running daemon, and what its answers mean.
 
-Imports no click: `syncd.cli.quick` answers without it.
+Imports no click: `syncd.cli.quick` works without it.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ _COLOURS = {"red": "\x1b[31m", "yellow": "\x1b[33m"}
 
 
 class NotTold(Exception):
-    """It cannot be said whether a daemon runs; the message says why."""
+    """It is unknown whether a daemon runs; the message says why."""
 
 
 _met: list[NotTold] = []
 
 
 def remember(error: NotTold) -> None:
-    """The next question meets this at once: one who does not answer is waited for once."""
+    """Have the next request fail at once: a silent daemon is waited for only once."""
     _met.append(error)
 
 
 def answer(
     config: str, state_dir: Callable[[], str], request: dict[str, Any], seconds: float | None
 ) -> dict[str, Any] | None:
-    """The answer of the daemon with this configuration file, within `seconds`; None: none runs.
+    """Return the answer of the daemon with this configuration file, within `seconds`; None: none runs.
 
     Looks into the runtime directories first, and calls `state_dir` only if it is in none. Raises NotTold.
     """
@@ -69,25 +69,25 @@ def answer(
 
 
 def _silence(place: str) -> str:
-    """Why nothing may be asked at a place that the environment names; empty: it answers."""
-    from syncd.sources.places import silence  # late: it is hardly ever asked
+    """Return why a place that the environment names must not be accessed; empty: it answers."""
+    from syncd.sources.places import silence  # late: rarely needed
 
     return silence(place)
 
 
 def is_status(told: Mapping[str, Any], *, table: bool) -> bool:
-    """Whether it is a whole status, and has what was asked for: an older daemon may make no table."""
+    """Return whether it is a whole status, with the requested table: an older daemon may make none."""
     return told.keys() >= _STATUS_KEYS and (not table or "lines" in told)
 
 
 def health(told: Mapping[str, Any], *, ready: bool) -> tuple[str, int]:
-    """The word for probes, and its exit code; `ready` asks for every source to have been scanned, too."""
+    """Return the word for probes, and its exit code; `ready` demands that every source is scanned, too."""
     word = str(told["health"]) if told["health"] != "ok" or not ready or told["ready"] else "scanning"
     return word, 0 if word == "ok" else EXIT_FAILED
 
 
 def status_code(found: Mapping[str, Any]) -> int:
-    """The exit code that a status or the word of a file stands for."""
+    """Return the exit code for a status or for the word of a file."""
     if "state" in found:
         if found["state"] == "failed":
             return EXIT_PARTLY
@@ -111,7 +111,7 @@ def status_code(found: Mapping[str, Any]) -> int:
 
 
 class Paper:
-    """Where lines are printed, in colours or not."""
+    """Prints lines, in colours or not."""
 
     def __init__(self, stream: TextIO, *, colours: bool = False) -> None:
         self._stream = stream
@@ -119,11 +119,11 @@ class Paper:
 
     @classmethod
     def of(cls, stream: TextIO) -> Paper:
-        """Colours are for terminals, and for those who want them (no-color.org)."""
+        """Use colours on terminals, unless NO_COLOR is set (no-color.org)."""
         return cls(stream, colours=stream.isatty() and not os.environ.get("NO_COLOR"))
 
     def print(self, text: str, style: str = "") -> None:
-        """One line, all of it, whatever the encoding of the stream."""
+        """Print one whole line, in any encoding of the stream."""
         encoding = self._stream.encoding or "utf-8"
         text = text.encode(encoding, "backslashreplace").decode(encoding)
         if style and self._colours:
@@ -131,6 +131,6 @@ class Paper:
         self._stream.write(f"{text}\n")
 
     def print_all(self, lines: Iterable[tuple[str, str]]) -> None:
-        """Lines, each with its style."""
+        """Print lines, each with its style."""
         for text, style in lines:
             self.print(text, style)

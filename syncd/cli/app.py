@@ -12,13 +12,13 @@ from syncd.cli import quick
 
 def main() -> None:
     """The console script."""
-    if sys.getfilesystemencoding() != "utf-8":  # of the locale; names are UTF-8 bytes whatever it says
+    if sys.getfilesystemencoding() != "utf-8":  # the locale's; names are UTF-8 bytes in any locale
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606  ourselves
-    if sys.argv[1:2] == ["run"]:  # a reload that is asked for during the start waits for its end
+    if sys.argv[1:2] == ["run"]:  # a reload during the start waits for its end
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     if (code := quick.answered(sys.argv[1:], os.environ)) is not None:
         sys.exit(code)
-    gc.disable()  # there is no garbage in a program that is being imported
-    from syncd.cli.group import cli  # late: click takes longer to import than most questions to answer
+    gc.disable()  # imports leave little garbage
+    from syncd.cli.group import cli  # late: importing click takes longer than most answers
 
     cli()

@@ -1,4 +1,4 @@
-"""What the commands ask the running daemon, or, where none runs, the state."""
+"""How commands ask the running daemon, or if none runs, the state."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 def any_daemon(
     options: common.Options, request: dict[str, Any], seconds: float | None = None
 ) -> dict[str, Any] | None:
-    """The answer of the daemon with this configuration file, within `seconds`; None: none runs.
+    """Return the answer of the daemon with this configuration file, within `seconds`; None: none runs.
 
-    Looks into the runtime directories first. Only where it is in none of them the configuration is read,
-    which takes longer than all the rest. Raises NotTold.
+    Looks into the runtime directories first, and reads the configuration only if it is in none, because that
+    takes longer than all the rest. Raises NotTold.
     """
     return answers.answer(
         common.config_path(options), lambda: options.load(with_secrets=False).state_dir, request, seconds
@@ -33,7 +33,7 @@ def any_daemon(
 
 
 def settings_daemon(settings: Settings, request: dict[str, Any]) -> dict[str, Any] | None:
-    """The answer of the daemon with these settings, however long it takes; None where none runs.
+    """Return the answer of the daemon with these settings, without a time limit; None: none runs.
 
     Raises StateError.
     """
@@ -49,7 +49,7 @@ def settings_daemon(settings: Settings, request: dict[str, Any]) -> dict[str, An
 
 
 def daemon(options: common.Options, request: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
-    """The running daemon's answer, within `seconds`; ends the command where there is none, or it refuses."""
+    """Return the running daemon's answer, within `seconds`; end the command if none runs or it refuses."""
     answer = daemon_or_none(options, request, seconds)
     if answer is None:
         common.say("no daemon runs with this configuration; start it with `syncd run`")
@@ -60,7 +60,7 @@ def daemon(options: common.Options, request: dict[str, Any], seconds: float | No
 def daemon_or_none(
     options: common.Options, request: dict[str, Any], seconds: float | None = None
 ) -> dict[str, Any] | None:
-    """As `daemon`, but None where none runs."""
+    """Do as `daemon`, but return None if none runs."""
     try:
         answer = any_daemon(options, request, seconds)
     except NotTold as error:
@@ -73,21 +73,21 @@ def daemon_or_none(
 
 
 def scope(name: str | None) -> dict[str, Any]:
-    """The part of a request that says what it is about: a name, or a path, which has a slash or a dot."""
+    """Return the part of a request that names its object: a name, or a path (with a slash, or dots alone)."""
     if name is not None and ("/" in name or name in (".", "..")):
         return {"path": os.path.abspath(name)}
     return {"name": name}
 
 
 def flush(options: common.Options, name: str | None, seconds: float | None, *, scan: bool) -> int:
-    """Have the daemon send what is known, say what came of it; returns the exit code."""
+    """Have the daemon send known changes, print the result; return the exit code."""
     request = {"command": "flush", **scope(name), "seconds": seconds, "scan": scan}
     answer = daemon(options, request, ENDLESS if seconds is None else seconds + _SPARE_SECONDS)
     return told_of_flush(answer)
 
 
 def told_of_flush(answer: dict[str, Any]) -> int:
-    """Print what a flush did and did not; returns the exit code."""
+    """Print what a flush did and did not; return the exit code."""
     from syncd.core.words import counted
 
     done = [f"{count} {word}" for name, word in common.DONE.items() if (count := answer["actions"].get(name))]
@@ -97,28 +97,26 @@ def told_of_flush(answer: dict[str, Any]) -> int:
     click.echo(f"{what}; {sent}; {answer['failed']} failed; {answer['left']} left")
     for source, why in answer["kept_back"].items():
         click.echo(f"{source}: {why}", err=True)
-    for source, words in answer.get(
-        "unlike", {}
-    ).items():  # a daemon that runs may be older than this command
+    for source, words in answer.get("unlike", {}).items():  # the daemon may be older than this command
         click.echo(f"{source}: {words}", err=True)
     if answer["failed"] or answer["unreadable"] or answer.get("unlike"):
-        return common.EXIT_PARTLY  # a failed file is also one that is left
+        return common.EXIT_PARTLY  # a failed file also counts as left
     if answer["left"]:
         return common.EXIT_UNSETTLED
     return common.EXIT_PARTLY if answer["kept_back"] else 0
 
 
 def target(answer: dict[str, Any]) -> str:
-    """What an answer is about, in words."""
+    """Return the object of an answer, in words."""
     return f"{answer['kind']} {answer['name']}" if answer["name"] else "everything"
 
 
-ENDLESS = 20.0 * 86_400  # the longest that a socket waits is 24 days
+ENDLESS = 20.0 * 86_400  # a socket waits for at most 24 days
 _SPARE_SECONDS = 30.0
 
 
 def bandwidth(text: str) -> str:
-    """The rate or timetable as it was given, if it is one."""
+    """Return the rate or timetable as given, if it is one."""
     from syncd.config.units import parse_bandwidth
 
     if text == "0":
@@ -137,12 +135,12 @@ def _duration(text: str) -> float:
 
 
 def duration_option(*names: str, **more: Any) -> Callable[[Any], Any]:
-    """An option that takes a duration such as ``2h``, in seconds."""
+    """Return an option that takes a duration such as ``2h``, in seconds."""
     return click.option(*names, type=common.Written("duration", _duration), metavar="DURATION", **more)
 
 
 def of_path(options: common.Options, path: str) -> dict[str, Any]:
-    """What is known about the file at `path`; ends the command when it is in no source."""
+    """Return what is known about the file at `path`; end the command if it is in no source."""
     absolute = os.path.abspath(path)
     try:
         found = any_daemon(options, {"command": "file", "path": absolute})
@@ -173,7 +171,7 @@ def _from_state(settings: Settings, absolute: str) -> dict[str, Any]:
 
 
 def line(found: dict[str, Any]) -> str:
-    """One line about a file: its word first, for scripts, then its source and the reason."""
+    """Return one line about a file: its word first, for scripts, then its source and the reason."""
     return f"{found['state']:<10} {found['source']}: {found['reason']}"
 
 
@@ -187,7 +185,7 @@ _STOP_SECONDS = 10.0
 def each_source(
     settings: Settings, names: Sequence[str], verb: str, here: Here, *, dry_run: bool
 ) -> dict[str, dict[str, Any]]:
-    """What a verb says of each source: by the daemon, or by `here` where none runs. Raises SyncdError."""
+    """Return a verb's result for each source, by the daemon, or by `here` if none runs. Raises SyncdError."""
     known = [source.name for source in settings.sources]
     if unknown := sorted(set(names) - set(known)):
         raise click.UsageError(f"no such source: {', '.join(unknown)}")
@@ -202,9 +200,9 @@ def each_source(
 
 
 def code_of_sources(told: dict[str, dict[str, Any]], *, is_partly: bool) -> int:
-    """The exit code for what was told of each source: that of the first store that cannot be used."""
+    """Return the exit code for the results of all sources: that of the first unusable store."""
     codes = {"credentials": common.EXIT_CREDENTIALS, "unreachable": common.EXIT_UNAVAILABLE}
-    # A daemon that runs may be older than this command.
+    # The daemon may be older than this command.
     unusable = (codes[found["unusable"]] for found in told.values() if found.get("unusable"))
     return next(unusable, common.EXIT_PARTLY if is_partly else 0)
 

@@ -1,9 +1,8 @@
 """What the commands share: -c, -v and -q, loading the settings, exit codes, opening the state and a store.
 
-Exit codes are a promise to scripts and service managers: 0 done; 1 failed unexpectedly; 2 usage (click's
-own); 3 done, but some files failed or wait for the operator; 4 not in sync yet; 69 store or daemon
-unreachable; 77 credentials refused; 78 configuration wrong, or the state is of a newer version; 130
-interrupted.
+Scripts and service managers rely on the exit codes: 0 done; 1 failed unexpectedly; 2 usage (click's own); 3
+done, but some files failed or wait for the operator; 4 not in sync yet; 69 store or daemon unreachable; 77
+credentials refused; 78 configuration wrong, or the state is of a newer version; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -50,15 +49,15 @@ DONE = {
     "Refresh": "only touched",
     "Delete": "deleted",
 }
-"""The actions that a summary counts, and its words for them."""
+"""The actions that a summary counts, and their words."""
 
 
 Reporter = Callable[[str, bool | None, str], None]
-"""Takes the name of a check; passed, failed, or None for a remark; what was found and what to do."""
+"""Takes the name of a check; whether it passed (None: a remark); what was found and what to do."""
 
 
 def exit_code(error: BaseException) -> int:
-    """The exit code that an error stands for."""
+    """Return the exit code for an error."""
     from syncd.core.errors import AccessRefused, ConfigError, StateRefused, StoreError
 
     if isinstance(error, ConfigError | StateRefused):
@@ -78,10 +77,10 @@ def errors_become_exit_codes() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
-        from syncd.core.errors import ConfigError, SyncdError  # late: most commands end without one
+        from syncd.core.errors import ConfigError, SyncdError  # late: few commands fail
         from syncd.core.paths import one_line
 
-        if isinstance(error, click.ClickException):  # it quotes what was typed, or what a path was read as
+        if isinstance(error, click.ClickException):  # it quotes input or paths
             vars(error)["message"] = "\n".join(map(one_line, error.message.split("\n")))
         if not isinstance(error, SyncdError):
             raise
@@ -91,24 +90,24 @@ def errors_become_exit_codes() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Write one line to standard error, beside whatever the command prints."""
+    """Write one line to standard error, beside the command's output."""
     from syncd.core.paths import one_line
 
     click.echo(f"syncd: {one_line(text)}", err=True)
 
 
 def print_json(value: Any) -> None:
-    """Print what a program will read."""
+    """Print JSON for programs."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=True))
 
 
 def done_words(done: Sequence[str], *, stays: bool) -> str:
-    """What was done; `stays` says that something else is still to be done."""
+    """Return what was done; `stays` says that something else is still to do."""
     return ", ".join(done) or ("nothing done" if stays else "nothing to do")
 
 
 class Options(Struct, frozen=True):
-    """What every command understands."""
+    """The options of every command."""
 
     config_path: str | None
     verbose: int
@@ -116,7 +115,7 @@ class Options(Struct, frozen=True):
 
     @property
     def verbosity(self) -> int:
-        """How many levels more (or, negative, less) the log says than the configuration wants."""
+        """Return how many levels more (negative: less) to log than the configuration says."""
         return self.verbose - self.quiet
 
     def load(
@@ -128,9 +127,9 @@ class Options(Struct, frozen=True):
         quieter: int = 0,
         log_waits: bool = True,
     ) -> config.Settings:
-        """Read the settings and set up logging. A command that asks no store needs no secrets, and one that
-        looks at stores alone needs no sources. The token of the HTTP address is the daemon's alone, which
-        does not wait for its log either."""
+        """Read the settings and set up logging. A command that uses no store needs no secrets, and one that
+        only looks at stores needs no sources. Only the daemon needs the token of the HTTP address; it does
+        not wait for its log either."""
         from syncd.config import load as config
         from syncd.daemon import logs
         from syncd.daemon import process as machine
@@ -145,7 +144,7 @@ class Options(Struct, frozen=True):
             with_token=with_token,
         )
         gc.collect()  # imports leave some garbage, which `freeze` would keep
-        gc.freeze()  # see `app.main`: everything needed is imported by now, and need not be looked through
+        gc.freeze()  # see `app.main`: all imports are done, and need no collection
         gc.enable()
         logs.set_up(settings.log, verbosity=self.verbosity - quieter, stream=sys.stderr, waits=log_waits)
         for warning in settings.warnings:
@@ -154,8 +153,8 @@ class Options(Struct, frozen=True):
 
 
 def config_path(options: Options) -> str:
-    """The configuration file that the command uses; empty where there is none."""
-    from syncd.sources.places import silence  # late: most commands are told where it is
+    """Return the configuration file that the command uses; empty: there is none."""
+    from syncd.sources.places import silence  # late: most commands get its path
 
     return places.look(options.config_path, os.environ, silence) or ""
 
@@ -164,7 +163,7 @@ config_option = click.option("-c", "--config", "config_path", metavar="FILE", he
 
 
 class Written(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
-    """A value that is written as in the configuration; `parse` reads it, or raises ValueError."""
+    """A value written as in the configuration; `parse` reads it, or raises ValueError."""
 
     def __init__(self, name: str, parse: Callable[[str], object]) -> None:
         self.name = name
@@ -181,7 +180,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 
 def options(command: Callable[Concatenate[Options, P], None]) -> Callable[..., None]:
-    """Give a command -c, -v and -q; it gets them as its first argument."""
+    """Give a command -c, -v and -q, as its first argument."""
 
     @wraps(command)
     def with_options(
@@ -202,9 +201,9 @@ def options(command: Callable[Concatenate[Options, P], None]) -> Callable[..., N
 
 @contextmanager
 def open_state(directory: str) -> Iterator[State]:
-    """The state, opened for reading, even beside a running daemon; empty if it does not exist.
+    """Open the state for reading, even beside a running daemon; an empty one if there is none.
 
-    Raises StateError when the state cannot be read.
+    Raises StateError if the state is unreadable.
     """
     from syncd.state.state import State
 
@@ -223,7 +222,7 @@ def open_state(directory: str) -> Iterator[State]:
 
 
 def learned(directory: str, store_id: str, *, name: str) -> str:
-    """What the state remembers of a store under `name`; empty: nothing, or it cannot be read."""
+    """Return what the state has of a store under `name`; empty: nothing, or it is unreadable."""
     from syncd.core.errors import StateError
     from syncd.state.state import State
 
@@ -233,7 +232,7 @@ def learned(directory: str, store_id: str, *, name: str) -> str:
 
 
 def has_state(directory: str) -> bool:
-    """Whether there is a database. A directory that must not be searched is an error, not empty."""
+    """Return whether there is a database. An inaccessible directory is an error, not empty."""
     from syncd.state.schema import DATABASE_NAME
 
     try:
@@ -249,7 +248,7 @@ def has_state(directory: str) -> bool:
 
 @contextmanager
 def interrupt() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set the event; a second one kills as usual."""
+    """Yield an event that SIGINT and SIGTERM set; a second one kills as usual."""
     stopping = threading.Event()
 
     def handle(number: int, _: object) -> None:
@@ -274,11 +273,11 @@ def open_store(
     meter: Meter | None = None,
     version_keys: Callable[[str], str] | None = None,
 ) -> Iterator[ObjectStore]:
-    """One store, closed at the end. When `stopping` is set, what waits in it raises Stopped.
+    """Open a store; close it at the end.
 
-    How BOS takes keys that begin with ``v1/`` is known to the state, if not to `version_keys`.
-
-    Raises StoreUnavailable where it is a directory whose file system does not answer.
+    When `stopping` is set, waits in it raise Stopped. `version_keys`, or else the state, knows how BOS takes
+    keys that begin with ``v1/``. Raises StoreUnavailable if it is a directory whose file system does not
+    answer.
     """
     import time
 

@@ -1,4 +1,4 @@
-"""`syncd explain`: which rule takes or leaves a file, what is recorded, what would be done and why."""
+"""`syncd explain`: which rule takes or excludes a file, what is recorded, what would be done, why."""
 
 from __future__ import annotations
 

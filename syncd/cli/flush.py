@@ -1,4 +1,4 @@
-"""`syncd flush`: what the daemon knows is sent now."""
+"""`syncd flush`: the daemon sends known changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command group, which imports a command's module when the command is called."""
+"""The command group, which imports a command's module on its call."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ COMMANDS = {
     "uploads": ("uploads", "List unfinished uploads, and orphans in the stores."),
     "install-service": ("install", "Write the systemd units for this installation."),
 }
-"""Each command: the module in `syncd.cli` whose `command` it is, and its line in ``syncd --help``."""
+"""Each command: its module in `syncd.cli`, and its line in ``syncd --help``."""
 
 
 class _Commands(click.Group):
@@ -52,7 +52,7 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Also says which command may have been meant."""
+        """Also suggest a similar command."""
         if args and args[0] not in COMMANDS and (near := get_close_matches(args[0], COMMANDS, n=1)):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
         return super().resolve_command(ctx, args)

@@ -1,4 +1,4 @@
-"""`syncd health`: one word for probes. Loads no configuration where a daemon answers."""
+"""`syncd health`: one word for probes. Loads no configuration if a daemon answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`syncd history`: what was done last."""
+"""`syncd history`: the last actions."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def command(options: common.Options, name: str | None, limit: int, as_json: bool
 
 
 def _from_state(settings: Settings, request: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a daemon would answer; ends the command where nothing of that name is configured."""
+    """Return what a daemon would answer; end the command if nothing has that name."""
     from syncd.core.paths import named, printable
     from syncd.daemon import explain
     from syncd.daemon.verbs import listed

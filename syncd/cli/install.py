@@ -1,8 +1,8 @@
-"""`syncd install-service`: the unit files of this installation, where the service manager looks for them.
+"""`syncd install-service`: writes the unit files of this installation for the service manager.
 
 The files under ``systemd/`` (in the package: ``unit-files``) are the only originals. The command writes
-copies that start this very installation, and a drop-in with what the configuration asks of the sandbox.
-Running it again changes nothing, or brings the copies up to date.
+copies that start this installation, and a drop-in with what the configuration needs in the sandbox. Run
+again, it changes nothing or updates the copies.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from syncd.core.errors import ConfigError
 from syncd.storage.settings import DirSettings
 
 Runner = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
-"""Runs a program to its end; exit code 127 when there is none by that name. Never raises."""
+"""Runs a program to its end; exit code 127: there is no such program. Never raises."""
 
 MARK = (
     "# Written by `syncd install-service`, and again by the next one: your own settings go into a drop-in.\n"
@@ -34,11 +34,11 @@ MARK = (
 _DROP_IN = "10-install.conf"
 _PRIVATE = ("/tmp", "/var/tmp")  # noqa: S108  (named, not used: what PrivateTmp= hides)
 PROGRAM = "/usr/bin/syncd"
-"""What the originals start."""
+"""The originals start this."""
 CONFIG = "%E/syncd/config.yaml"
-"""What the originals give it: ``%E`` is the manager's own configuration directory."""
+"""The originals' argument: ``%E`` is the manager's configuration directory."""
 CREDENTIAL = re.compile(r"\$\{CREDENTIALS_DIRECTORY\}/([A-Za-z0-9._-]+)")
-"""How a configuration names a key that the manager hands over."""
+"""How a configuration names a key that the manager passes."""
 STARTER = """\
 # syncd: which folders go where. Change the paths and the store, try it with `syncd check`, and run
 # `syncd install-service` again. config.example.yaml explains every key.
@@ -56,7 +56,7 @@ sources:
     attributes: posix             # mode, owner and extended attributes come back
     empty_directories: record     # and so do empty folders
 """
-"""The configuration where there is none. It carries nothing as long as its folders do not exist."""
+"""The configuration if there is none. It sends nothing while its folders do not exist."""
 _UNQUOTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -74,7 +74,7 @@ def command(user: bool, print_only: bool, config_path: str | None) -> None:
 
 
 class Place(Struct, frozen=True):
-    """Where one kind of manager keeps things, every path absolute."""
+    """Where one kind of manager keeps files, as absolute paths."""
 
     user: bool
     units: str
@@ -82,19 +82,19 @@ class Place(Struct, frozen=True):
     config: str
     state: str
     home: str
-    """Where people keep what they would carry."""
+    """Where users keep their files."""
     credentials: str
-    """What ``$CREDENTIALS_DIRECTORY`` will be for the service."""
+    """The service's ``$CREDENTIALS_DIRECTORY``."""
     sysusers: str | None
 
 
 class Wants(Struct, frozen=True):
-    """What a configuration needs in the unit, beyond what every unit has."""
+    """What a configuration needs in the unit besides the usual."""
 
     writable: tuple[str, ...] = ()
     private_tmp: bool = True
     credentials: tuple[tuple[str, str], ...] = ()
-    """Name of a key, and the file that the administrator keeps it in; ``.cred`` ends an encrypted one."""
+    """The name of a key, and the administrator's file of it; an encrypted one ends in ``.cred``."""
 
 
 def install_service(
@@ -107,12 +107,12 @@ def install_service(
     runner: Runner | None = None,
     say: Callable[[str], None] = print,
 ) -> int:
-    """Write the units for the system, or for the calling `user`, and a configuration where there is none.
-    Returns the exit code of the command.
+    """Write the units for the system, or for the calling `user`, and a configuration if there is none. Return
+    the exit code of the command.
 
-    `config_path` is written into the unit; None keeps the usual place. `print_only` prints the files, and
-    writes none. `root` goes before every path that is written (for images); the running manager reloads only
-    when it is ``/``. A file without our mark is never replaced.
+    `config_path` goes into the unit; None keeps the usual place. `print_only` prints the files, and writes
+    none. `root` goes before every path written (for images); the running manager reloads only if it is ``/``.
+    A file without our mark is never replaced.
     """
     run = runner or _run
     place = _place(user, environ)
@@ -143,20 +143,20 @@ def install_service(
 
 
 def _credential_file(config_file: str, name: str) -> str:
-    """Where the administrator keeps a key: beside the configuration, encrypted (``.cred``) or not."""
+    """Return the administrator's file of a key: beside the configuration, encrypted (``.cred``) or not."""
     plain = os.path.join(os.path.dirname(config_file), "credentials", name)
     return f"{plain}.cred" if os.path.exists(f"{plain}.cred") else plain
 
 
 def _files(place: Place, config_file: str | None, extra: str | None) -> dict[str, str | None]:
-    """The files of the installation, path to text; None for a file that should not be there."""
+    """Return the files of the installation, path to text; None: the file should not exist."""
     names = ["user/syncd.service"] if place.user else ["syncd.service", "syncd@.service"]
     files: dict[str, str | None] = {}
     for name in names:
         template = _original(name)
         text = unit_text(template, _program(), config_file)
         base = os.path.basename(name)
-        # Where a package of the distribution has brought the same unit, the package owns it.
+        # If a package of the distribution has the same unit, the package owns it.
         shipped = _read(os.path.join(place.vendor_units, base)) == text
         files[os.path.join(place.units, base)] = None if shipped else MARK + text
     files[os.path.join(place.units, "syncd.service.d", _DROP_IN)] = extra and MARK + extra
@@ -170,7 +170,7 @@ def _original(name: str) -> str:
 
 
 def _program() -> tuple[str, ...]:
-    """How to start this installation: its script, by the name on the search path where it is there."""
+    """Return how to start this installation: its script, by its name on the search path if possible."""
     script = os.path.join(os.path.dirname(sys.executable), "syncd")
     if not os.access(script, os.X_OK):
         return (sys.executable, "-m", "syncd")
@@ -211,7 +211,7 @@ def _place(user: bool, environ: Mapping[str, str]) -> Place:
 
 
 def _wants(place: Place, config_file: str, environ: Mapping[str, str]) -> tuple[Wants, list[str]]:
-    """What the configuration needs in the unit, and notes for the administrator."""
+    """Return what the configuration needs in the unit, and notes for the administrator."""
     text = _read(config_file)
     if text is None:
         return Wants(), [f"{config_file} is an example: change it, then run install-service again."]
@@ -231,7 +231,7 @@ def _wants(place: Place, config_file: str, environ: Mapping[str, str]) -> tuple[
         for name, file in credentials
         if not os.path.exists(file)
     ]
-    if place.user:  # a user's unit has no sandbox to open
+    if place.user:  # a user's unit has no sandbox
         return Wants(credentials=credentials), notes
     writable = [*stores, *([settings.state_dir] if settings.state_dir != place.state else [])]
     notes += [note for note in map(_writable_note, writable) if note]
@@ -252,7 +252,7 @@ def _writable_note(path: str) -> str | None:
 
 
 def _reach_notes(program: str) -> list[str]:
-    """A note where the account of the service cannot reach the program."""
+    """Return a note if the account of the service cannot reach the program."""
     path = os.path.realpath(program)
     while (path := os.path.dirname(path)) != "/":
         if not os.stat(path).st_mode & 0o001:
@@ -268,7 +268,7 @@ def _is_below(path: str, roots: Iterable[str]) -> bool:
 
 
 def unit_text(template: str, program: Sequence[str], config_file: str | None) -> str:
-    """The unit that runs `program` instead of ``/usr/bin/syncd``, with `config_file` unless that is None."""
+    """Return the unit that runs `program` instead of ``/usr/bin/syncd``, with `config_file` unless None."""
     command = " ".join(quoted(word).replace("$", "$$") for word in program)
     argument = CONFIG if config_file is None else quoted(config_file).replace("$", "$$")
     return "".join(
@@ -280,7 +280,7 @@ def unit_text(template: str, program: Sequence[str], config_file: str | None) ->
 
 
 def quoted(text: str) -> str:
-    """`text` as one word of a unit file.
+    """Return `text` as one word of a unit file.
 
     Raises:
         ValueError: unit files cannot hold it (control characters, bytes that are not UTF-8).
@@ -294,7 +294,7 @@ def quoted(text: str) -> str:
 
 
 def drop_in(wants: Wants, version: int) -> str | None:
-    """The drop-in for `wants` under systemd `version`; None when it would be empty."""
+    """Return the drop-in for `wants` under systemd `version`; None: it would be empty."""
     lines = []
     if version >= 254:
         lines += ["# From 5 seconds to 5 minutes, in six steps.", "RestartSteps=6", "RestartMaxDelaySec=5min"]
@@ -313,7 +313,7 @@ def drop_in(wants: Wants, version: int) -> str | None:
 
 
 def _begin(path: str, place: Place) -> str:
-    """Write a configuration at `path`, unless something is there; returns what was done. Raises OSError."""
+    """Write a configuration at `path` unless something is there; return what was done. Raises OSError."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     try:
         with open(path, "x", encoding="utf-8", errors="surrogateescape") as file:
@@ -326,12 +326,12 @@ def _begin(path: str, place: Place) -> str:
 
 
 def _scalar(path: str) -> str:
-    """The path as it is written in a configuration."""
+    """Return the path as written in a configuration."""
     return json.dumps(path, ensure_ascii=False).replace("$", "$$")
 
 
 def _write(path: str, text: str | None) -> str:
-    """Make `path` hold `text`, None removes it; returns what was done. FileExistsError: it is not ours."""
+    """Make `path` hold `text`, None removes it; return what was done. FileExistsError: it is not ours."""
     present = _read(path)
     if present == text:
         return "unchanged" if text is not None else "not needed"
@@ -354,7 +354,7 @@ def _write(path: str, text: str | None) -> str:
 
 
 def _tell_manager(place: Place, run: Runner, say: Callable[[str], None]) -> int:
-    """Make the account, and reload the manager; 0, or 1 when the service could not start."""
+    """Make the account, and reload the manager; return 0, or 1 if the service could not start."""
     if place.sysusers and (made := run(["systemd-sysusers"])).returncode != 0:
         say(f"systemd-sysusers did not make the account syncd: {made.stderr.strip() or made.returncode}")
         return 1
@@ -378,7 +378,7 @@ def _next_steps(place: Place, config_file: str) -> list[str]:
 
 
 def _version(run: Runner) -> int:
-    """The systemd version of this machine; 0 when there is none."""
+    """Return the systemd version of this machine; 0: there is none."""
     match = re.match(r"systemd (\d+)", run(["systemctl", "--version"]).stdout)
     return int(match[1]) if match else 0
 

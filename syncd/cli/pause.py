@@ -1,4 +1,4 @@
-"""`syncd pause`: the running daemon sends nothing more of a source, of a store, or at all."""
+"""`syncd pause`: the daemon stops sending, from a source, to a store, or everything."""
 
 from __future__ import annotations
 

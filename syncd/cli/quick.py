@@ -1,7 +1,7 @@
-"""`syncd health` and `syncd status` where a daemon answers, without click: its import costs twice the rest.
+"""`syncd health` and `syncd status` if a daemon answers, without click: its import costs twice the rest.
 
-What monitoring programs ask every few seconds. Takes over only what it understands wholly; all else, and
-whatever goes wrong, is for `syncd.cli.group`, which says why.
+Monitoring programs call these every few seconds. This module takes over only what it wholly understands;
+everything else, and any error, is for `syncd.cli.group`, which says why.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FLAGS = {"health": {"--ready"}, "status": {"--json", "--exit-code"}}
 
 
 def answered(arguments: list[str], environ: Mapping[str, str]) -> int | None:
-    """The exit code, after the answer was printed; None: nothing was done."""
+    """Print the answer and return the exit code; None: nothing was done."""
     command, *rest = arguments or [""]
     flags, config = set(), None
     while rest:
@@ -38,14 +38,14 @@ def answered(arguments: list[str], environ: Mapping[str, str]) -> int | None:
 
 
 def _unasked(path: str) -> str:
-    """Why the path is not looked at here: its server may be down, and the daemon may answer nevertheless."""
+    """Return why the path is not accessed here: its server may be down, and yet the daemon may answer."""
     from syncd.sources.places import Places
 
     return "" if Places(ask=False).look(path) is not None else "its server may be down"
 
 
 def _print(told: dict[str, Any], command: str, flags: set[str]) -> int:
-    """Print the answer; returns the exit code."""
+    """Print the answer; return the exit code."""
     paper = answers.Paper.of(sys.stdout)
     code = 0
     try:
@@ -57,14 +57,14 @@ def _print(told: dict[str, Any], command: str, flags: set[str]) -> int:
         else:
             paper.print_all(told["lines"])
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader had enough, and so has the interpreter, which would flush once more
+    except BrokenPipeError:  # the reader is gone, and the interpreter would flush once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return answers.EXIT_FAILED
     return answers.status_code(told) if "--exit-code" in flags else code
 
 
 def _ask(config: str, request: dict[str, Any]) -> dict[str, Any] | None:
-    """A whole answer of the daemon, if one comes from a place that is known without the configuration."""
+    """Return the daemon's whole answer, if its place is known without the configuration."""
 
     def unknown() -> str:
         raise answers.NotTold

@@ -1,4 +1,4 @@
-"""`syncd reload`: the daemon reads its configuration again, and says what came of it."""
+"""`syncd reload`: the daemon reads its configuration again, and reports the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`syncd restamp`: objects that are there get the properties and attributes that they are to have now."""
+"""`syncd restamp`: gives existing objects the properties and attributes that they should have now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`syncd restore`: bring files back, from the records or from nothing but a listing."""
+"""`syncd restore`: bring files back, from the records or only a listing."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ _PAUSED_SECONDS = 1.0
 
 
 class Selection(Struct, frozen=True):
-    """A source, or a file or folder of it, or what a store has under a prefix."""
+    """A source, a file or folder of it, or what a store has under a prefix."""
 
     store: str
     prefix: str
     path: str = ""
-    """Below the prefix; empty: everything."""
+    """The path below the prefix; empty: everything."""
     source: Source | None = None
-    """Its records are asked first."""
+    """Its records come first."""
     into: str = ""
     """The folder below the target; empty, or ends in ``/``."""
 
     @property
     def label(self) -> str:
-        """As messages name it."""
+        """Return its name in messages."""
         if self.source is None:
             return f"{self.store}:{self.prefix}{self.path}"
         return f"{self.source.name}:{self.path}" if self.path else self.source.name
@@ -152,7 +152,7 @@ def _selected(settings: Settings, what: Sequence[str]) -> list[Selection]:
         if given in names:
             found.setdefault(given, set()).add("")
             continue
-        from syncd.daemon import explain  # a tenth of the time of a start
+        from syncd.daemon import explain  # late: a tenth of the time of a start
 
         place = explain.find(settings.sources, os.path.abspath(given))
         if place is None:
@@ -166,7 +166,7 @@ def _selected(settings: Settings, what: Sequence[str]) -> list[Selection]:
 
 
 def _outermost(paths: set[str]) -> list[str]:
-    """Without those that are inside another one."""
+    """Drop paths that are inside another."""
     return [
         path
         for path in sorted(paths)
@@ -185,7 +185,7 @@ def _closed(settings: Settings) -> dict[str, Closed]:
 
 
 def _without_making_stores(settings: Settings) -> Settings:
-    """A directory store that is not there is not mounted: what has to come back cannot be in a new one."""
+    """A missing directory store is not mounted: a new one would have nothing to restore."""
     stores = {
         name: replace(store, create=False) if isinstance(store, DirSettings) else store
         for name, store in settings.stores.items()
@@ -197,7 +197,7 @@ def _without_making_stores(settings: Settings) -> Settings:
 
 
 class Job:
-    """One run of the command: store after store, all into one folder."""
+    """One run of the command: one store after the other, into one folder."""
 
     def __init__(
         self,
@@ -232,9 +232,9 @@ class Job:
         self._told = ""
 
     def run(self, selections: Sequence[Selection]) -> None:
-        """Restore everything; the report says what became of it. Raises StateError.
+        """Restore everything; the report has the results.
 
-        A store that cannot be used holds up no other; a folder that cannot be written to ends the work.
+        Raises StateError. An unusable store holds up no other; an unwritable folder ends the work.
         """
         with ExitStack() as last:
             state = None
@@ -254,12 +254,12 @@ class Job:
     def _run_store(
         self, name: str, selections: Sequence[Selection], state: State | None
     ) -> BaseException | None:
-        """Returns what ended the work on this store before its end. Raises StoreError."""
+        """Restore from one store; return what ended it early. Raises StoreError."""
         policy = self._settings.transfer
         slots = Slots(policy.concurrency, policy.memory_limit)
         breaker = Breaker(busy=slots.throttled, answered=slots.answered)
         meter = Meter(received=self.progress.received)
-        # More threads than parts that fit into memory would wake each other for nothing.
+        # More threads than parts that fit into memory would wake each other in vain.
         at_once = max(1, min(policy.concurrency, policy.memory_limit // policy.part_size))
         with (
             common.open_store(
@@ -290,7 +290,7 @@ class Job:
             return restore.gave_up
 
     def _find(self, selection: Selection, state: State | None, store: ObjectStore) -> Iterator[wanted.Wanted]:
-        """What the records have; where they have nothing, what the store lists. Raises StoreError."""
+        """Yield what the records have; if nothing, what the store lists. Raises StoreError."""
         empty = True
         if selection.source is not None and state is not None:
             rows = wanted.recorded(selection.source, selection.path, state, store, selection.into)
@@ -318,7 +318,7 @@ def _store_of(selection: Selection) -> str:
 
 @contextmanager
 def _progress(job: Job) -> Iterator[None]:
-    """Bars on a terminal's standard error."""
+    """Draw bars on a terminal's standard error."""
     from rich.console import Console
 
     from syncd.cli.screen import Bars

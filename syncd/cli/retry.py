@@ -1,4 +1,4 @@
-"""`syncd retry`: the daemon tries again what failed."""
+"""`syncd retry`: the daemon retries failed files."""
 
 from __future__ import annotations
 

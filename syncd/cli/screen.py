@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from syncd.pipeline.pipeline import Pipeline
 
 LARGE = 16 << 20
-"""Files of this size and more get a line of their own, in bytes."""
+"""Files of this size and more get their own line, in bytes."""
 _MOST_LINES = 8
 
 
@@ -26,7 +26,7 @@ class Bars:
     """The progress of a pass on a terminal: one bar for everything, one for each large file."""
 
     def __init__(self, console: Console) -> None:
-        from rich.progress import (  # late: the table of `status` does without
+        from rich.progress import (  # late: the table of `status` does not need it
             BarColumn,
             DownloadColumn,
             Progress,
@@ -53,7 +53,7 @@ class Bars:
         self._progress.stop()
 
     def update(self, pipeline: Pipeline) -> None:
-        """Draw what is under way now."""
+        """Draw what is in progress."""
         source_runners = list(pipeline.source_runners.values())
         scanning = not all(runner.first_scan_done.is_set() for runner in source_runners)
         found = sum(runner.news.found_bytes for runner in source_runners)
@@ -73,8 +73,8 @@ class Bars:
         rate: float | None,
         left: float | None,
     ) -> None:
-        """Draw `done` of the `found` bytes, and the files that are on their way: done and total of each; and
-        bytes per second and seconds left, where they can be told.
+        """Draw `done` of the `found` bytes; the files in progress, with bytes done and in all; and bytes per
+        second and seconds left, if known.
         """
         pace = [f"{human(round(rate))}/s"] if rate else []
         pace += [f"{human_seconds(left)} left"] if left is not None else []

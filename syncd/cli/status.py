@@ -1,4 +1,4 @@
-"""`syncd status`: from the daemon where one answers, else from the state."""
+"""`syncd status`: from the daemon if one answers, else from the state."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _show(found: dict[str, Any], *, clear: bool) -> None:
 
 
 def of_everything(options: common.Options, *, table: bool = False) -> dict[str, Any]:
-    """The status as JSON, with `table` beside its lines: from the running daemon, else from the state."""
+    """Return the status as JSON, with `table` also its lines, from the running daemon, else the state."""
     trouble = None
     try:
         answer = asking.any_daemon(options, {"command": "status", "table": table})

@@ -1,7 +1,7 @@
-"""`syncd sync`: one pass over everything, or with ``--dry-run`` only the plan of one.
+"""`syncd sync`: one pass over everything, or with ``--dry-run`` only its plan.
 
-Where a daemon runs, it makes the pass, and gets what the operator overrides. Otherwise the pass takes the
-lock of the state directory, scans, carries what differs, prints a summary and ends with an exit code.
+If a daemon runs, it makes the pass, and gets the operator's overrides. Otherwise the pass takes the lock of
+the state directory, scans, sends what differs, prints a summary and ends with an exit code.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ class Overrides(Struct, frozen=True):
     """What the operator overrides, by the names of sources."""
 
     allow_deletes: frozenset[str] = frozenset()
-    """What is gone may be deleted."""
+    """The objects of removed files may be deleted."""
     accept_roots: frozenset[str] = frozenset()
     """The root is a different directory on purpose."""
     take_over: frozenset[str] = frozenset()
-    """This machine takes over from another one that wrote there."""
+    """This machine takes over from another that wrote there."""
 
     @property
     def sources(self) -> frozenset[str]:
-        """All that are named."""
+        """Return all sources named."""
         return self.allow_deletes | self.accept_roots | self.take_over
 
 
@@ -64,11 +64,11 @@ class Pass(Struct, frozen=True):
     pipeline: Pipeline
     interrupted: bool
     gave_up: dict[str, BaseException]
-    """The stores that could not be used, each with its error; the files of the others were carried."""
+    """The unusable stores, each with its error; files of the others were sent."""
     ended: bool
-    """Whether all threads ended, but for those that wait for a folder that does not answer."""
+    """All threads ended, except those that wait for a folder that does not answer."""
     unlike: dict[str, str]
-    """The sources of which objects are not as recorded since the last audit, each with what to do."""
+    """The sources with objects not as recorded at the last audit, each with what to do."""
 
 
 # ---- the command ------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def command(
 
 
 def sync(settings: Settings, overrides: Overrides, stopping: threading.Event, *, terminal: bool) -> int:
-    """Make one pass; returns the exit code. Raises StateError, also where a daemon runs."""
+    """Make one pass; return the exit code. Raises StateError, also if a daemon runs."""
     process.raise_descriptor_limit()
     lock = StateLock.acquire(settings.state_dir)
     try:
@@ -147,7 +147,7 @@ def sync(settings: Settings, overrides: Overrides, stopping: threading.Event, *,
 
 
 def _tell_daemon(settings: Settings, overrides: Overrides) -> bool:
-    """Hand the overrides to the running daemon; False when there are none, or no daemon."""
+    """Pass the overrides to the running daemon; return False if there are none, or no daemon."""
     requests = [("allow-deletes", name) for name in sorted(overrides.allow_deletes)]
     requests += [("accept-root", name) for name in sorted(overrides.accept_roots)]
     requests += [("take-over", name) for name in sorted(overrides.take_over)]
@@ -160,7 +160,7 @@ def _tell_daemon(settings: Settings, overrides: Overrides) -> bool:
 
 
 def _answered(verb: str, answer: Mapping[str, Any]) -> str:
-    """What the daemon said to the operator's word."""
+    """Return the daemon's answer to an override, in words."""
     if verb == "allow-deletes":
         return f"the daemon may now delete {counted(answer['allowed'], 'object')} that waited"
     if verb == "accept-root":
@@ -172,7 +172,7 @@ def _answered(verb: str, answer: Mapping[str, Any]) -> str:
 
 @contextmanager
 def _progress(terminal: bool) -> Iterator[Callable[[Pipeline], None]]:
-    """Bars on a terminal's standard error; elsewhere the log lines show the progress."""
+    """Draw bars on a terminal's standard error; elsewhere log lines show the progress."""
     if not terminal:
         yield lambda pipeline: None
         return
@@ -185,7 +185,7 @@ def _progress(terminal: bool) -> Iterator[Callable[[Pipeline], None]]:
 
 
 def _leave(code: int) -> None:
-    """Exit now: a thread is stuck in the kernel, or in a request that does not end."""
+    """Exit now: a thread is stuck in the kernel, or in an endless request."""
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
@@ -220,7 +220,7 @@ def _print_files(tally: RunSummary, *, stays: bool) -> None:
 
 
 def _print_source(runner: SourceRunner) -> None:
-    """What the operator has to know about a source beyond its failed files."""
+    """Print what the operator must know about a source besides its failed files."""
     name, news = runner.source.name, runner.news
     if news.waiting_for:
         click.echo(f"not scanned: {name}: {news.waiting_for}", err=True)
@@ -269,9 +269,9 @@ def run_once(
     overrides: Overrides | None = None,
     opener: Callable[..., ObjectStore] = open_store,
 ) -> Pass:
-    """Scan every source and transfer what differs, calling `tick` several times a second until the end.
+    """Scan every source and transfer what differs; call `tick` several times a second until the end.
 
-    Raises SyncdError when a store cannot be opened or the state cannot be used.
+    Raises SyncdError if a store cannot be opened or the state is unusable.
     """
     pipeline = Pipeline(state, clock, once=True, opener=opener, machine_id=process.machine_id())
     overrides = overrides or Overrides()
@@ -289,7 +289,7 @@ def run_once(
     finally:
         ended = pipeline.stop(STOP_SECONDS)
     unlike: dict[str, str] = {}
-    with suppress(StateError):  # a state that cannot be used is told of already
+    with suppress(StateError):  # an unusable state is already reported
         found = {name: runner.auditor.unlike() for name, runner in pipeline.source_runners.items()}
         unlike = {name: words for name, words in found.items() if words}
     return Pass(pipeline, not over, pipeline.gave_up(), ended, unlike)
@@ -298,11 +298,11 @@ def run_once(
 # ---- the plan of a pass -----------------------------------------------------------------------------------
 
 Report = Callable[[FileRef, Action | str, int], None]
-"""Takes each file that differs: the action, or the error that it would meet, and its size in bytes."""
+"""Takes each file that differs: the action, or the error it would meet, and its size in bytes."""
 
 
 def print_plan(settings: Settings) -> int:
-    """Print what a pass would do; returns the exit code."""
+    """Print what a pass would do; return the exit code."""
     told: Counter[str] = Counter()
 
     def report(ref: FileRef, action: Action | str, size: int) -> None:

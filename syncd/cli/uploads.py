@@ -72,8 +72,8 @@ def list_uploads(
 ) -> dict[str, Any]:
     """List unfinished uploads; with `abort`, abort old ones that no checkpoint knows.
 
-    `errors` gets what each store raised that cannot list its uploads, and ``errors`` its words. What the
-    state knows is listed in any case.
+    `errors` gets the error of each store that cannot list its uploads, and ``errors`` its words. What the
+    state knows is always listed.
     """
     found: dict[str, Any] = {"ours": [], "left": [], "orphans": [], "errors": {}}
     with common.open_state(settings.state_dir) as state:

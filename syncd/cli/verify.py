@@ -1,4 +1,4 @@
-"""`syncd verify`: store, records and disk, side by side."""
+"""`syncd verify`: compares store, records and disk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from syncd.transfer.carrier import MOST_READERS
 _BATCH = 500
 """Files in one request to the daemon."""
 _PAUSES_SECONDS = (0.5, 2.0)
-"""Beside a running daemon: the time in which it records what it has just sent."""
+"""Beside a running daemon: time for it to record what it just sent."""
 
 
 @click.command()
@@ -106,14 +106,14 @@ class _Found(Struct):
     standing: list[audit.Difference] = field(default_factory=list)
     """The serious ones."""
     damaged: list[FileRef] = field(default_factory=list)
-    """To be sent again."""
+    """To send again."""
     spoilt: set[FileRef] = field(default_factory=set)
-    """The disk has them wrong: what they hold now may be worse than the object."""
+    """The disk has them wrong: their content may be worse than the object."""
     rotten: Counter[str] = field(default_factory=Counter)
-    """How many objects of each source have lost their content."""
+    """The number of objects of each source that lost their content."""
 
     def take(self, found: audit.Difference, *, overwrite: bool) -> None:
-        """Of one source only so many lost ETags are remembered: the others are for a later run."""
+        """Add a difference. Only so many lost ETags of a source are kept; others wait for a later run."""
         self.rotten[found.ref.source] += bool(found.rotten)
         is_for_later = found.rotten and self.rotten[found.ref.source] > audit.MOST_NAMED
         if not is_for_later and (found.damaged or (found.foreign and overwrite)):
@@ -124,12 +124,12 @@ class _Found(Struct):
             self.standing.append(found)
 
     def later(self) -> int:
-        """How many are left for later runs."""
+        """Return how many are left for later runs."""
         return sum(max(0, number - audit.MOST_NAMED) for number in self.rotten.values())
 
 
 def _advice(damaged: int, foreign: int) -> Iterator[str]:
-    """What mends so many objects that are damaged, or that another program wrote."""
+    """Yield how to repair so many damaged objects, or objects that another program wrote."""
     if damaged:
         yield f"syncd verify --repair sends {counted(damaged, 'file')} again whose object is damaged"
     if foreign:
@@ -138,7 +138,7 @@ def _advice(damaged: int, foreign: int) -> Iterator[str]:
 
 
 def _print(counts: dict[str, int], errors: dict[str, StoreError], rows: list[dict[str, Any]] | None) -> None:
-    """What all came to; with `rows` as JSON, which has them in it."""
+    """Print the results; with `rows` as JSON that includes them."""
     if rows is not None:
         told = {name: str(error) for name, error in errors.items()}
         common.print_json({**counts, "differences": rows, "errors": told})
@@ -150,9 +150,9 @@ def _print(counts: dict[str, int], errors: dict[str, StoreError], rows: list[dic
 
 
 def _repaired(settings: Settings, damaged: list[FileRef], files: int, bound: tuple[int, float]) -> str:
-    """Put the records of damaged objects in doubt, and have their files sent again; what came of it.
+    """Put the records of damaged objects in doubt to have their files sent again; return the result.
 
-    The next look at such a file asks for its object, and sends what is not there.
+    The next look at such a file checks its object, and sends what is missing.
     """
     why_not = audit.allowed(len(damaged), files, bound)
     if why_not:
@@ -180,7 +180,7 @@ def _put_in_doubt(settings: Settings, damaged: list[FileRef]) -> int:
 
 
 def _remember(settings: Settings, compared: list[Source], standing: list[audit.Difference]) -> None:
-    """Have `status` and `sync` name what stands, until something mends it. Writes only what is new."""
+    """Have `status` and `sync` name open differences until they are repaired. Write only new ones."""
     for source in compared:
         mine = [each for each in standing if each.ref.source == source.name]
         found, unnamed = audit.named(sorted(mine, key=lambda each: not each.rotten), audit.MOST_NAMED)
@@ -205,7 +205,7 @@ def _by_path(named: tuple[FileRef, str]) -> bytes:
 
 @contextmanager
 def _own_state(settings: Settings) -> Iterator[State]:
-    """The state, to write: no daemon runs. Raises StateError."""
+    """Open the state to write: no daemon runs. Raises StateError."""
     lock = StateLock.acquire(settings.state_dir)
     try:
         with closing(State.open(settings.state_dir, now_ns=time.time_ns)) as state:
@@ -222,11 +222,10 @@ def compare(
     read: bool,
     deep: float = 0.0,
 ) -> Iterator[audit.Difference]:
-    """Compare every source with its store; yields each difference as it is found.
+    """Compare every source with its store; yield each difference as it is found.
 
-    Counts the ``files`` that were compared, and among the differences the ``serious`` ones and the ``notes``.
-    `errors` gets what each store that cannot be used raised, by source; one that does not answer is not asked
-    again for the next one.
+    Counts the ``files`` compared, and the ``serious`` differences and the ``notes``. `errors` gets the error
+    of each unusable store, by source; a store that does not answer is not asked again for the next source.
     """
     threads = settings.transfer.concurrency
     threads = min(threads, MOST_READERS) if read or deep else threads

@@ -1,7 +1,7 @@
-"""YAML text -> plain values that remember their lines; ``${NAME}`` comes from the environment.
+"""Turns YAML into plain values that remember their lines; ``${NAME}`` comes from the environment.
 
-Stricter than YAML where a configuration profits: a key or an anchor twice is a mistake, there is one
-document, and tags build nothing. Anchors, aliases and merge keys work.
+Stricter than YAML, to catch mistakes: keys and anchors must be unique, there is one document, and tags build
+nothing. Anchors, aliases and merge keys work.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Path = tuple[str | int, ...]
 
 MAX_DEPTH = 20
 MAX_VALUES = 20_000
-"""Both count what aliases stand for: a few lines of aliases can mean billions of values."""
+"""Both limits count expanded aliases: a few lines of aliases can mean billions of values."""
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
@@ -46,7 +46,7 @@ _ODD_NUMBER = re.compile(r"[+-]?0[0-9bx].*|.*[:_].*")
 
 
 class Expanded(str):
-    """Text that came, in whole or in part, from the environment, which holds nothing but text."""
+    """Text that came, in whole or in part, from the environment, which holds only text."""
 
     __slots__ = ()
 
@@ -71,7 +71,7 @@ class Mark(Concealing, frozen=True):
 
 
 class Document(Struct):
-    """A configuration file as plain values, and what was found wrong or worth a warning in it."""
+    """A configuration file as plain values, with its problems and warnings."""
 
     file: str
     secret_keys: Collection[str]
@@ -81,13 +81,13 @@ class Document(Struct):
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     spoiled: set[Path] = field(default_factory=set)
-    """Values whose variables could not be expanded: reported already, so no check reports them again."""
+    """Values whose variables could not be expanded: already reported, so no check repeats it."""
 
     def __repr__(self) -> str:
-        return f"Document({self.file})"  # the values are secrets, some of them
+        return f"Document({self.file})"  # some of the values are secrets
 
     def found(self, path: Path) -> str:
-        """The value at `path` in words: as written, never expanded, and never a secret."""
+        """Return the value at `path` in words: as written, never expanded, and never a secret."""
         mark = self.marks.get(path)
         if mark is None or mark.kind not in _KINDS.values():
             return self.kind(path)
@@ -105,34 +105,34 @@ class Document(Struct):
         return shown if mark.kind == "text" else f"the {mark.kind} {shown}"
 
     def kind(self, path: Path) -> str:
-        """What kind of value is at `path`, without showing it."""
+        """Return the kind of the value at `path`, without showing it."""
         mark = self.marks.get(path)
         if mark is None:
             return "nothing"
         return mark.kind if mark.kind in ("nothing", "text") else f"a {mark.kind}"
 
     def report(self, path: Path, *, expected: str, found: str = "", line: int = 0) -> None:
-        """Add a problem with the value at `path`; `found` and `line` are by default those of the value."""
+        """Add a problem with the value at `path`; `found` and `line` default to the value's."""
         where = f"{self.file}:{line}" if line else self.where(path)
         problem = Problem(where, dotted(path), found or self.found(path), expected)
         if problem not in self.problems:
             self.problems.append(problem)
 
     def warn(self, path: Path, text: str) -> None:
-        """Add a warning about the value at `path`; `text` continues a sentence that begins with the value."""
+        """Add a warning about the value at `path`; `text` continues a sentence that begins with it."""
         self.warnings.append(f"{self.where(path)}: {dotted(path)}: {self.found(path)} {text}")
 
     def forgive(self, keys: Collection[str]) -> None:
-        """Drop the problems with variables that are not set, for values of these keys."""
+        """Drop the problems with unset variables in values of these keys."""
         forgiven = {dotted(path) for path in self.spoiled if path and path[-1] in keys}
         self.problems = [problem for problem in self.problems if problem.key not in forgiven]
 
     def is_spoiled(self, path: Path) -> bool:
-        """Whether the value at `path`, or anything inside it, could not be expanded."""
+        """Return whether the value at `path`, or anything in it, could not be expanded."""
         return any(spoiled[: len(path)] == path for spoiled in self.spoiled)
 
     def where(self, path: Path) -> str:
-        """``file:line`` of `path`, or of the nearest value around it."""
+        """Return ``file:line`` of `path`, or of the nearest value around it."""
         while path and path not in self.marks:
             path = path[:-1]
         mark = self.marks.get(path)
@@ -145,13 +145,13 @@ class Document(Struct):
 
 
 def quoted(text: str, longest: int = 80) -> str:
-    """`text` in backquotes on one line, cut after `longest` characters."""
+    """Return `text` in backquotes on one line, cut after `longest` characters."""
     text = one_line(text).replace("`", "\\x60")
     return f"`{text[:longest]}…`" if len(text) > longest else f"`{text}`"
 
 
 def dotted(path: Path) -> str:
-    """A path as the messages show it: ``stores.nas.path``, ``sources[0].path``."""
+    """Return a path as in messages: ``stores.nas.path``, ``sources[0].path``."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{quoted(step)[1:-1]}" for step in path)
     return text.removeprefix(".")
 
@@ -159,10 +159,10 @@ def dotted(path: Path) -> str:
 def read(
     data: bytes, file: str, environ: Mapping[str, str], *, secret_keys: Collection[str] = ()
 ) -> Document:
-    """The document in `data`. Mistakes that leave the rest readable are in its `problems`.
+    """Return the document in `data`.
 
-    `secret_keys` are the names of keys whose values are never shown. Raises ConfigError, with one problem,
-    when the file cannot be read at all.
+    Mistakes that leave the rest readable are in its `problems`. `secret_keys` names the keys whose values are
+    never shown. Raises ConfigError, with one problem, if the file cannot be read at all.
     """
     document = Document(file, secret_keys)
     root = _compose(_decode(data, file), file)
@@ -181,7 +181,7 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         return node
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, text, file) from None
-    except RecursionError:  # PyYAML without libyaml, which has a limit of its own
+    except RecursionError:  # PyYAML without libyaml, which has its own limit
         raise _too_much(file) from None
     finally:
         loader.dispose()
@@ -245,7 +245,7 @@ class _Builder:
         self._values = 0
 
     def value(self, node: yaml.Node, path: Path, line: int) -> object:
-        """The value of `node`; `line` is the line of its key."""
+        """Return the value of `node`; `line` is the line of its key."""
         self._count(line, len(path))
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path, line)
@@ -259,7 +259,7 @@ class _Builder:
         return {name: self.value(value, (*path, name), _line(key)) for name, (key, value) in pairs}
 
     def _pairs(self, node: yaml.Node, path: Path, depth: int) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-        """Keys and values of a mapping, merged ones included; explicit keys win over merged ones."""
+        """Return keys and values of a mapping, also merged ones; explicit keys win over those."""
         pairs: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         merged: list[yaml.Node] = []
         report = self._document.report
@@ -313,7 +313,7 @@ class _Builder:
         return Expanded(text) if expanded else text
 
     def _fault(self, match: re.Match[str]) -> tuple[str, str] | None:
-        """What is wrong with a reference to the environment, as (found, expected)."""
+        """Return what is wrong with a reference to the environment, as (found, expected)."""
         name = match["name"]
         if match["dollar"] or (match["close"] and name in self._environ):
             return None
@@ -341,6 +341,6 @@ def _line(node: yaml.Node) -> int:
 
 
 def _lines(node: yaml.Node) -> int:
-    """How many lines a scalar takes; a block scalar ends at the start of the line after it."""
+    """Return the lines that a scalar takes; a block scalar ends at the start of the next line."""
     lines = int(node.end_mark.line - node.start_mark.line)
     return lines if lines and node.end_mark.column == 0 else lines + 1

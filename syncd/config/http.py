@@ -1,4 +1,4 @@
-"""The keys of `http`: where the daemon answers browsers and monitoring, and who may ask for more."""
+"""The keys of `http`: where the daemon answers browsers and monitoring, and its token."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _IN_FILE = "a file with one line of 16 to 256 letters, digits or signs, as `open
 
 
 def _listens_on(value: object, _: kinds.Place) -> tuple[str, int]:
-    """Host and port."""
+    """Parse host and port."""
     host, _colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
     is_bracketed = host.startswith("[") and host.endswith("]")
     try:
@@ -43,7 +43,7 @@ HostName = Annotated[
 
 
 class HttpAddressEntry(Entry, frozen=True):
-    """The address on which the daemon shows itself."""
+    """The address on which the daemon answers."""
 
     required = ("address",)
     address: Annotated[tuple[str, int], Parsed(_listens_on), _EXAMPLE] = ("", 0)
@@ -52,17 +52,17 @@ class HttpAddressEntry(Entry, frozen=True):
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine reaches it."""
+        """Return whether only this machine reaches it."""
         return not self.address[0] or ipaddress.ip_address(self.address[0]).is_loopback
 
     def check(self, document: Document) -> None:
-        """What other machines reach has a token."""
+        """Check that other machines need a token."""
         if not self.is_local and ("http", "token_file") not in document.marks:
             expected = "the file of a token, because other machines reach the address"
             document.report(("http", "token_file"), found="nothing", expected=expected)
 
     def token(self, document: Document) -> str:
-        """What is in `token_file`; empty without one, or, with a problem, where it cannot be used."""
+        """Return the token in `token_file`; empty: there is none, or (with a problem) it is unusable."""
         path = ("http", "token_file")
         if not self.token_file:
             return ""
@@ -72,7 +72,7 @@ class HttpAddressEntry(Entry, frozen=True):
             document.report(path, found=silence, expected="a file that can be read")
             return ""
         try:
-            # Not blocking, since it may be a fifo, which is no file of a token.
+            # Not blocking, since it may be a fifo, which is not accepted.
             with open(os.open(self.token_file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
                 text = file.read(1000).decode("ascii", "replace").strip() if stat.S_ISREG(mode) else ""

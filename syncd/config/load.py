@@ -1,4 +1,4 @@
-"""Loads the configuration file: frozen settings, or every mistake in it at once.
+"""Loads the configuration file: returns frozen settings, or reports every mistake at once.
 
 A file becomes settings in steps: `document` (text to values that know their lines), `reader` (values to
 entries), `stores` and `sources` (the rules, and the settings of each entry).
@@ -21,7 +21,7 @@ from syncd.sources import places
 from syncd.storage.settings import StoreSettings
 
 MAX_FILE_SIZE = 1 << 20
-"""In bytes; no file that is written by hand is larger."""
+"""In bytes; no file written by hand is larger."""
 
 
 class LogSettings(Struct, frozen=True):
@@ -32,14 +32,14 @@ class LogSettings(Struct, frozen=True):
 
 
 class StopSettings(Struct, frozen=True):
-    """What SIGTERM means: give up at once, or first `drain`, carrying what is known for so many seconds."""
+    """What SIGTERM does: stop at once, or first `drain`: send known changes for so many seconds."""
 
     drain: bool = False
     timeout_seconds: float = 80.0
 
 
 class AddressSettings(Concealing, frozen=True):
-    """Where the daemon answers HTTP. No `host`: nowhere. Without a `token` it cannot be steered there."""
+    """Where the daemon answers HTTP. No `host`: nowhere. No `token`: it takes no commands there."""
 
     concealed: ClassVar[frozenset[str]] = frozenset({"token"})
 
@@ -48,14 +48,14 @@ class AddressSettings(Concealing, frozen=True):
     port: int = 0
     token: str = ""
     names: tuple[str, ...] = ()
-    """The host names, in small letters, by which browsers may call it."""
+    """The lower-case host names by which browsers may call it."""
 
 
 class Settings(Struct, frozen=True):
-    """A whole configuration without mistakes. Holds secrets (in ``stores``), but never shows them."""
+    """A whole configuration without mistakes. It never shows its secrets (in ``stores``)."""
 
     path: str
-    """The path of the file, absolute."""
+    """The absolute path of the file."""
     state_dir: str
     """Absolute, symbolic links resolved."""
     stores: Mapping[str, StoreSettings]
@@ -68,7 +68,7 @@ class Settings(Struct, frozen=True):
     max_repair: tuple[int, float] = (1000, 0.25)
     """A number of files, and a share of them: `syncd verify --repair` repairs no more."""
     warnings: tuple[str, ...] = ()
-    """What works, but may not be meant; each with file and line."""
+    """What works, but may be unintended; each with file and line."""
 
 
 def load(
@@ -79,17 +79,16 @@ def load(
     with_sources: bool = True,
     with_token: bool = False,
 ) -> Settings:
-    """The settings in the file at `path`, with ``${NAME}`` from `environ`.
+    """Return the settings in the file at `path`, with ``${NAME}`` from `environ`.
 
-    Commands that open no store (status, writing a unit) pass `with_secrets` False: keys that cannot be had
-    here are no mistake then, and the stores in the result cannot be used. Nor is a network file system asked
-    anything: links that lie on one are not resolved. With `with_sources` False there need not be a source,
-    for commands that look at stores. The token of the `http` address is read `with_token`, for the daemon
-    alone: who runs another command may not be allowed to. Raises ConfigError with every problem, in the order
-    of lines.
+    Commands that open no store (status, writing a unit) pass `with_secrets` False: then missing keys are no
+    mistake, and the stores in the result are unusable. It also leaves network file systems alone: links on
+    them are not resolved. With `with_sources` False there need not be a source, for commands that look at
+    stores. Only the daemon reads the token of the `http` address (`with_token`): the user of another command
+    may not be allowed to. Raises ConfigError with every problem, in the order of lines.
     """
     data, mode = _read_file(path)
-    from syncd.config import document as documents  # late, like all that only a file's content needs
+    from syncd.config import document as documents  # late, like all imports for a file's content
     from syncd.config import reader, sources, stores
     from syncd.config.values import Place
 
@@ -132,18 +131,18 @@ def load(
 
 
 def _line(problem: Problem) -> tuple[int, str]:
-    """For sorting: the line number at the end of ``file:line``."""
+    """Return the sort key: the line number at the end of ``file:line``, and the key."""
     line = problem.where.rpartition(":")[2]
     return int(line) if line.isdecimal() else 0, problem.key
 
 
 def _read_file(path: str) -> tuple[bytes, int]:
-    """Content and mode of the file."""
+    """Return content and mode of the file."""
     if places.silence(os.path.abspath(path)):
         raise _unreadable(path, "a file system that does not answer", "that its server is up")
     try:
         mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode):  # not even opened, since it may be a fifo
+        if not stat.S_ISREG(mode):  # not opened: it may be a fifo
             found = "a directory" if stat.S_ISDIR(mode) else "something that is not a regular file"
             raise _unreadable(path, found, "a YAML file")
         with open(path, "rb") as file:
@@ -163,7 +162,7 @@ def _unreadable(path: str, found: str, expected: str) -> ConfigError:
 
 
 def _default_state_dir(environ: Mapping[str, str]) -> str:
-    given = environ.get("STATE_DIRECTORY", "").partition(":")[0]  # systemd.exec(5): several, with colons
+    given = environ.get("STATE_DIRECTORY", "").partition(":")[0]  # systemd.exec(5): several, by colons
     if given:
         return os.path.abspath(given)
     return os.path.join(xdg("XDG_STATE_HOME", ".local/state", environ), "syncd")

@@ -1,4 +1,4 @@
-"""The keys in `objects` of a source: what the objects of some files carry for those who read them."""
+"""The keys in `objects` of a source: properties of the objects of some files, for their readers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LINE_EXPECTED = "at most 1000 characters of ASCII, as a header takes them"
 
 
 def _tags(value: object, _: Place) -> tuple[tuple[str, str], ...]:
-    """Names and values that S3 and BOS take. Numbers and truths are text there: they have to be quoted."""
+    """Parse names and values that S3 and BOS take. Numbers and booleans are text there: quote them."""
     if not isinstance(value, dict) or len(value) > MAX_TAGS:
         raise Refused(f"a mapping of at most {MAX_TAGS} tags, such as `{{site: www}}`")
     for name, text in value.items():
@@ -62,12 +62,12 @@ class ObjectEntry(Entry, frozen=True):
     ] = ""
 
     def rule(self) -> tuple[str, Properties]:
-        """The pattern, and what it is for."""
+        """Return the pattern and its properties."""
         return self.match, Properties(**{key: value for key, value in asdict(self).items() if key != "match"})
 
 
 def check(rules: Sequence[ObjectEntry], path: Path, store: StoreEntry | None, document: Document) -> None:
-    """Report patterns that are none, and properties that the store cannot keep."""
+    """Report invalid patterns, and properties that the store cannot keep."""
     if rules and store is not None and store.directory:
         expected = "a store of type `s3` or `bos`, since the files of a directory have no such properties"
         document.report(path, found="properties of objects in a directory", expected=expected)

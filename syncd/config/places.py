@@ -1,4 +1,4 @@
-"""Where the configuration file is. Imports nothing heavy: a command that asks the daemon needs no more."""
+"""Finds the configuration file. Imports nothing heavy: a command that asks the daemon needs no more."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ SYSTEM_FILE = "/etc/syncd/config.yaml"
 
 
 def find(explicit: str | None, environ: Mapping[str, str]) -> str:
-    """The configuration file to use: `explicit`, else $SYNCD_CONFIG, else the user's, else the machine's.
+    """Return the configuration file: `explicit`, else $SYNCD_CONFIG, else the user's, else the machine's.
 
-    Only the last two are looked for; `load` says when one of the others does not exist. Raises ConfigError
-    with all the places when there is none.
+    Only the last two are looked for; `load` reports if another does not exist. Raises ConfigError with all
+    the places if there is none.
     """
     from syncd.sources.places import silence  # late, as is what follows
 
@@ -30,40 +30,40 @@ def find(explicit: str | None, environ: Mapping[str, str]) -> str:
 def look(
     explicit: str | None, environ: Mapping[str, str], silence: Callable[[str], str] = lambda path: ""
 ) -> str | None:
-    """Like `find`, but None where there is no file. A place for which there is `silence` is not asked."""
+    """Like `find`, but return None if there is no file. Does not access a place with `silence`."""
     given = explicit or environ.get("SYNCD_CONFIG")
     if given:
         return given
     for place in _usual(environ):
         try:
-            if not silence(place):  # else reading it will say so
+            if not silence(place):  # else reading it reports that
                 os.stat(place)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError:
-            pass  # it may exist: reading it will say what is wrong
+            pass  # it may exist: reading it reports the error
         return place
     return None
 
 
 def _usual(environ: Mapping[str, str]) -> tuple[str, str]:
-    """The user's and the machine's."""
+    """Return the user's and the machine's."""
     return os.path.join(xdg("XDG_CONFIG_HOME", ".config", environ), "syncd", "config.yaml"), SYSTEM_FILE
 
 
 def is_system(path: str) -> bool:
-    """Whether a configuration file, or none, is the machine's, so that its daemon is a system service."""
+    """Return whether a configuration file, or none, is the machine's: its daemon is a system service."""
     from syncd.sources.places import Places
 
     return not path or os.path.dirname(Places(ask=False).real(path)) == os.path.dirname(SYSTEM_FILE)
 
 
 def xdg(name: str, default: str, environ: Mapping[str, str]) -> str:
-    """A base directory of the XDG specification, which says to ignore relative ones."""
+    """Return a base directory of the XDG specification, which says to ignore relative ones."""
     given = environ.get(name, "")
     return given if os.path.isabs(given) else os.path.join(home(environ), default)
 
 
 def home(environ: Mapping[str, str]) -> str:
-    """The user's home directory."""
+    """Return the user's home directory."""
     return environ.get("HOME") or os.path.expanduser("~")

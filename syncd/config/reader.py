@@ -1,4 +1,4 @@
-"""Document -> entries: every unknown, missing and wrong key becomes a problem, with the nearest known key."""
+"""Turns a document into entries: each unknown, missing or wrong key is a problem, with the nearest key."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class TransferEntry(Entry, frozen=True):
 
 
 class LogEntry(Entry, frozen=True):
-    """What is logged, and how; the keys are the fields of `LogSettings`."""
+    """The log; the keys are the fields of `LogSettings`."""
 
     level: Annotated[kinds.Text, kinds.one_of("debug", "info", "warning", "error")] = "info"
     format: Annotated[kinds.Text, kinds.one_of("auto", "text", "json")] = "auto"
 
 
 class TopEntry(Entry, frozen=True):
-    """The whole file; what is inside its sections is read one by one."""
+    """The whole file; its sections are read one by one."""
 
     required = ("stores",)
     state_dir: kinds.FilePath = ""
@@ -65,11 +65,11 @@ SECTIONS: Mapping[str, type[Entry]] = {
 
 
 class Entries(Struct):
-    """What could be read; complete only if the document has no problems."""
+    """The readable entries; complete only if the document has no problems."""
 
     top: TopEntry
     stores: dict[str, StoreEntry | None] = field(default_factory=dict)
-    """All stores of the file; None for one that cannot be read."""
+    """All stores of the file; None: it is unreadable."""
     sources: dict[int, SourceEntry] = field(default_factory=dict)
     """By position in the list."""
     transfer: TransferEntry = field(default_factory=TransferEntry)
@@ -77,7 +77,7 @@ class Entries(Struct):
     http: HttpAddressEntry = field(default_factory=HttpAddressEntry)
 
     def audit(self) -> dict[str, Any]:
-        """The fields of each `Source` that are not in its entry."""
+        """Return the fields of each `Source` that are not in its entry."""
         files, fraction = self.top.max_repair
         return {
             "audit_seconds": self.top.audit_interval,
@@ -87,12 +87,12 @@ class Entries(Struct):
 
 
 def read(document: Document, place: kinds.Place, *, with_sources: bool = True) -> Entries:
-    """The entries in `document`, as far as they can be read; adds every mistake to its problems.
+    """Return the readable entries in `document`; add every mistake to its problems.
 
     With `with_sources` False there need not be a source.
     """
     value = document.value
-    if isinstance(value, dict):  # `x-...` is a place for anchors
+    if isinstance(value, dict):  # `x-...` holds anchors
         value = {key: item for key, item in value.items() if not key.startswith("x-")}
     top = _entry(TopEntry, value, (), document, place) or TopEntry()
     entries = Entries(top)
@@ -122,10 +122,10 @@ def read(document: Document, place: kinds.Place, *, with_sources: bool = True) -
 def check(
     entries: Entries, document: Document, state_dir: str, places: Places, *, with_secrets: bool
 ) -> None:
-    """Add to `document` what is wrong or worth a warning within entries and between them.
+    """Add problems and warnings within and between entries to `document`.
 
-    `state_dir` is absolute; empty when it is not known. Without `with_secrets` the files that hold keys are
-    left alone: a command that only looks may not be allowed to read them.
+    `state_dir` is absolute; empty: it is not known. Without `with_secrets`, files of keys are left alone: a
+    command that only looks may not be allowed to read them.
     """
     readable = {name: entry for name, entry in entries.stores.items() if entry}
     for name, entry in readable.items():
@@ -160,7 +160,7 @@ def _store(name: str, value: object, document: Document, place: kinds.Place) -> 
 def _entry(
     model: type[_EntryType], value: object, path: Path, document: Document, place: kinds.Place
 ) -> _EntryType | None:
-    """The entry at `path`, with defaults in the place of what is wrong; None if it is no mapping."""
+    """Return the entry at `path`, with defaults for wrong values; None: it is no mapping."""
     if not isinstance(value, dict):
         expected = f"a mapping with the keys {_keys(model)}"
         document.report(path, found=document.kind(path), expected=expected)
@@ -168,7 +168,7 @@ def _entry(
     for key in model.required:
         if key not in value:
             document.report((*path, key), found="nothing", expected=_description(model, key))
-    # What is inside the sections of the file is read one by one: a spoiled value there spoils no section.
+    # The sections are read one by one: a spoiled value in one does not spoil the section.
     spoiled = document.spoiled.__contains__ if model is TopEntry else document.is_spoiled
     known, found = kinds.keys(model), {}
     for key, item in value.items():
@@ -183,7 +183,7 @@ def _entry(
 
 
 def _value(kind: Any, given: object, path: Path, document: Document, place: kinds.Place) -> Any:
-    """The value at `path`; UNSET, with its problems, where it is not of this kind."""
+    """Return the value at `path`; UNSET, with its problems, if it is not of this kind."""
     try:
         value = kinds.taken(kind, given, place)
     except Refused as refused:
@@ -209,11 +209,11 @@ _OTHERS_WORDS = {
     "transfers": "concurrency", "threads": "concurrency", "workers": "concurrency",
     "chunk_size": "part_size", "retries": "max_attempts",
 }  # fmt: skip
-"""What Baidu's console, mc, aws, rclone and lsyncd call it, where the nearest known key is another thing."""
+"""Names in Baidu's console, mc, aws, rclone and lsyncd whose nearest known key is another thing."""
 
 
 def _known_key(wrong: str, model: type[Entry]) -> str:
-    """What a key that `model` does not have may have been meant to be."""
+    """Return what an unknown key of `model` may be meant as."""
     homes = [name for name, section in SECTIONS.items() if wrong in kinds.keys(section)]
     if homes:
         return f"it in {' or '.join(homes)}"

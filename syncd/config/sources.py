@@ -1,7 +1,7 @@
 """The keys of a source, and the rules between sources, stores and the state directory.
 
-Directories are compared as the disk has them, symbolic links resolved. A path that does not exist is no
-mistake: its disk may be mounted later, and the daemon waits for it and says so.
+Directories are compared with symbolic links resolved. A path that does not exist is no mistake: its disk may
+be mounted later, and the daemon waits for it and says so.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from syncd.sources import mounts
 from syncd.sources.places import Found, Places, silence
 
 MAX_PREFIX_BYTES = 512
-"""Half of what a key may have, so that names fit after it."""
+"""Half of the longest key, so that names fit after it."""
 
 _NETWORK_FUSE = tuple(
     f"fuse.{name}"
     for name in ("sshfs", "rclone", "s3fs", "glusterfs", "ceph", "gcsfuse", "davfs", "smbnetfs", "juicefs")
 )
 _LOCAL_REMOTE = frozenset({"virtiofs", "vboxsf", "vmhgfs", "prl_fs"})
-"""Without events, but programs of one machine can share memory there."""
+"""No events, but programs of one machine can share memory on them."""
 
 
 def _at_most_16(names: list[str]) -> list[str]:
@@ -105,25 +105,25 @@ class SourceEntry(Entry, frozen=True):
 
     @property
     def rules(self) -> Sequence[ObjectEntry]:
-        """What is in `objects`, as far as it can be read."""
+        """Return the readable entries of `objects`."""
         return self._rules
 
     def with_rules(self, rules: Sequence[ObjectEntry]) -> Self:
-        """With what the reader has made of `objects`."""
+        """Return a copy with the reader's entries of `objects`."""
         return replace(self, _rules=rules)
 
     @property
     def root(self) -> str:
-        """The directory to watch, symbolic links resolved; empty when it is not known."""
+        """The directory to watch, symbolic links resolved; empty: it is not known."""
         return self._root
 
     @property
     def is_file(self) -> bool:
-        """Whether something else than a directory is known to be there."""
+        """Return whether something other than a directory is known to be there."""
         return self._found is not None and self._found.kind == "other"
 
     def source(self, places: PatternPlaces) -> Source:
-        """The settings of a source that has no problems."""
+        """Return the settings of a source without problems."""
         return Source(
             name=self.name,
             root=self.root,
@@ -159,17 +159,17 @@ class SourceEntry(Entry, frozen=True):
 
 
 Sources = Mapping[int, SourceEntry]
-"""The sources that can be read, by their position in the list."""
+"""The readable sources, by position in the list."""
 Stores = Mapping[str, StoreEntry | None]
-"""All stores of the file; None for one that cannot be read."""
+"""All stores of the file; None: it is unreadable."""
 Names = tuple[str, ...]
-"""Of a directory: its path without links, and its place in its file system; see `Places.names`."""
+"""A directory's path without links, and its place in its file system; see `Places.names`."""
 Directories = Mapping[str, tuple[str, Names]]
-"""The directories of stores, as written and by their names."""
+"""The directories of stores, as written, and their names."""
 
 
 def places(index: int, entry: SourceEntry, document: Document) -> PatternPlaces:
-    """``file:line`` of each rule that leaves files out, by its key and its text; a limit has no text."""
+    """Return ``file:line`` of each rule that excludes files, by key and text; a limit has no text."""
     found = PatternPlaces(
         {
             (key, pattern): document.where(("sources", index, key, number))
@@ -184,7 +184,7 @@ def places(index: int, entry: SourceEntry, document: Document) -> PatternPlaces:
 
 
 def check(sources: Sources, stores: Stores, state_dir: str, document: Document, places: Places) -> None:
-    """Add every mistake to the document's problems. `state_dir` is absolute; empty when it is not known."""
+    """Add every mistake to the document's problems. `state_dir` is absolute; empty: it is not known."""
     names: dict[str, int] = {}
     for index, entry in sources.items():
         path: Path = ("sources", index)
@@ -214,14 +214,14 @@ def check(sources: Sources, stores: Stores, state_dir: str, document: Document, 
 
 
 def _label(index: int, document: Document) -> str:
-    """A source as the messages name it: by line, and by name unless that came from the environment."""
+    """Return how messages name a source: by line, and by name unless that is from the environment."""
     mark = document.marks.get(("sources", index, "name"))
     name = f" {quoted(mark.written)}" if mark and mark.kind == "text" and not mark.expanded else ""
     return f"source{name} (line {document.marks[('sources', index)].line})"
 
 
 def _led(path: Path, written: str, real: str, document: Document) -> str:
-    """The path as written, and where its symbolic links lead (not shown when it holds a variable)."""
+    """Return the path as written, and where its links lead (not shown if it holds a variable)."""
     found = document.found(path)
     mark = document.marks.get(path)
     if written == real or mark is None or mark.expanded:
@@ -233,7 +233,7 @@ def _led(path: Path, written: str, real: str, document: Document) -> str:
 
 
 def _is_comparable(entry: SourceEntry, index: int, document: Document) -> bool:
-    """Whether the root can be compared with others; reports one that cannot be watched."""
+    """Return whether the root can be compared with others; report one that cannot be watched."""
     path: Path = ("sources", index, "path")
     found = _led(path, entry.path, entry.root, document)
     if entry.root == "/":
@@ -283,7 +283,7 @@ def _check_patterns(entry: SourceEntry, path: Path, document: Document) -> None:
     for key, patterns in (("include", entry.include), ("append", entry.append), ("exclude", entry.exclude)):
         before = len(document.problems)
         for index, pattern in enumerate(patterns):
-            lone = pattern.removeprefix("!")  # a negation alone takes away from nothing
+            lone = pattern.removeprefix("!")  # a lone negation has no effect
             if fault := _rules_fault([], [lone]):
                 expected = f"a gitignore pattern; this one {fault.partition(f'{lone!r} ')[2] or fault}"
                 document.report((*path, key, index), expected=expected)
@@ -297,8 +297,8 @@ def _check_patterns(entry: SourceEntry, path: Path, document: Document) -> None:
 
 
 def _doubt_about(pattern: str, root: str) -> str:
-    """Why a pattern is probably not meant as gitignore reads it; empty: it may be. Each is a habit from
-    another tool.
+    """Return why a pattern is probably not meant as gitignore reads it; empty: it may be. Each case is a
+    habit from another tool.
     """
     inside = root.rstrip("/") + "/"
     if root and pattern.startswith(inside):
@@ -318,7 +318,7 @@ _HABITS = {
     r"\\\.|^\^": "is no regular expression: write `*.jpg` for all that ends so",
     r"^\s": "matches only names that begin with a blank",
 }  # fmt: skip
-"""What a pattern of other tools looks like, and what gitignore makes of it."""
+"""Patterns of other tools, and what they mean in gitignore."""
 
 
 def _rules_fault(include: list[str], exclude: list[str]) -> str:
@@ -333,14 +333,14 @@ def _rules_fault(include: list[str], exclude: list[str]) -> str:
 
 
 def _and_above(path: str) -> Iterator[str]:
-    """The path and every directory above it, from below."""
+    """Yield the path and every directory above it, upwards."""
     while path not in ("", "/"):
         yield path
         path = path.rpartition("/")[0]
 
 
 def _inner_pairs(directories: Mapping[int, Names]) -> Iterator[tuple[int, int]]:
-    """(inner, outer) for any two where one is the other, or is below it."""
+    """Yield (inner, outer) for any two that are the same, or one below the other."""
     first_at: dict[str, int] = {}
     for index, names in directories.items():
         for name in names:
@@ -355,12 +355,12 @@ def _is_within(inner: Names, outer: Names) -> bool:
 
 
 def _by_mount(inner: Names, outer: Names) -> str:
-    """How the one is inside the other where their paths do not show it."""
+    """Say how one is inside the other if their paths do not show it."""
     return "" if outer[0] in _and_above(inner[0]) else " by a bind mount"
 
 
 def _check_overlaps(roots: Mapping[int, Names], document: Document) -> None:
-    """No file belongs to two sources: each would upload it, record it and perhaps delete it."""
+    """Check that no file belongs to two sources: each would upload, record and perhaps delete it."""
     for inner, outer in _inner_pairs(roots):
         later, earlier = max(inner, outer), min(inner, outer)
         relation = "is inside" if later == inner else "contains"
@@ -376,7 +376,7 @@ def _check_overlaps(roots: Mapping[int, Names], document: Document) -> None:
 
 
 def _check_stores(roots: Mapping[int, Names], directories: Directories, document: Document) -> None:
-    """No store is in a source, and no source in a store."""
+    """Check that no store is in a source, and no source in a store."""
     firsts = [
         index for index in roots if not any(set(roots[index]) & set(roots[o]) for o in roots if o < index)
     ]
@@ -401,7 +401,7 @@ def _check_stores(roots: Mapping[int, Names], directories: Directories, document
 def _check_destinations(
     sources: Sources, stores: Stores, directories: Directories, document: Document
 ) -> None:
-    """No two files have the same key: of two prefixes in one place, neither leads into the other."""
+    """Check that no two files can have one key: of two prefixes in one place, neither contains the other."""
     destinations = {}
     for index, entry in sources.items():
         path: Path = ("sources", index, "prefix")
@@ -454,7 +454,7 @@ def _check_state_dir(
 
 
 def network_type(path: str) -> str | None:
-    """The type of the network file system that holds `path` (absolute, real), or None when it is local."""
+    """Return the type of the network file system of `path` (absolute, real); None: it is local."""
     kind = _type_at(path)
     if not mounts.is_remote(kind) or kind in _LOCAL_REMOTE:
         return None
@@ -462,7 +462,7 @@ def network_type(path: str) -> str | None:
 
 
 def _type_at(path: str) -> str:
-    """The type of the file system that holds `path` (absolute, real); empty: it cannot be known."""
+    """Return the type of the file system of `path` (absolute, real); empty: unknown."""
     try:
         table = mounts.MountTable()
     except OSError:  # there is no /proc

@@ -1,7 +1,7 @@
-"""The types of store: for each its keys, the rules among them, and the settings that come of it.
+"""The types of store: the keys of each, their rules, and the settings that they make.
 
-The rules look at the files that a store names (keys, certificates): whether they can be read, not what is in
-them. To add a type, write its entry and add it to `STORE_TYPES`.
+The rules check that the files that a store names (keys, certificates) are readable, not their content. To add
+a type, write its entry and add it to `STORE_TYPES`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _TimeLimit = Annotated[float, kinds.duration(0.1, 3600)]
 
 
 def _object_lock(value: object, _: kinds.Place) -> tuple[str, float]:
-    """Mode, and the seconds of retention."""
+    """Parse the mode, and the seconds of retention."""
     mode, _blank, length = value.partition(" ") if isinstance(value, str) else ("", "", "")
     try:
         seconds = units.parse_duration(length)
@@ -74,27 +74,27 @@ def _object_lock(value: object, _: kinds.Place) -> tuple[str, float]:
 
 
 class StoreEntry(Entry, frozen=True):
-    """What every type of store has, and what the rest of the configuration asks of it."""
+    """What every type of store has, and what the rest of the configuration needs of it."""
 
     type: str = ""
     smallest_part: ClassVar[int] = 0
-    """In bytes; 0 where a part may have any size."""
+    """In bytes; 0: a part may have any size."""
 
     @abstractmethod
     def settings(self) -> StoreSettings:
-        """The settings of a store that has no problems."""
+        """Return the settings of a store without problems."""
 
     @abstractmethod
     def location(self) -> str:
-        """The same text for every entry that leads to the same place; empty when that is not known."""
+        """Return one text for all entries that lead to the same place; empty: it is not known."""
 
     @property
     def directory(self) -> str:
-        """The directory on this machine that holds the objects, symbolic links not resolved; else empty."""
+        """The directory on this machine that holds the objects, links not resolved; else empty."""
         return ""
 
     def class_problem(self, storage_class: str) -> str:
-        """What is expected instead of this storage class of an object; empty: the store may know it."""
+        """Return what is expected instead of this storage class; empty: the store may know it."""
         return ""
 
     @abstractmethod
@@ -128,7 +128,7 @@ class DirEntry(StoreEntry, frozen=True):
         return self.path
 
     def check(self, path: Path, document: Document, *, with_secrets: bool) -> None:
-        """The directory may be missing (its disk may not be mounted yet), but not be something else."""
+        """Check the directory. It may be missing (not mounted yet), but must not be something else."""
         path = (*path, "path")
         if self.location() == "/":
             document.report(path, expected="a directory below `/`, made for this store")
@@ -137,7 +137,7 @@ class DirEntry(StoreEntry, frozen=True):
 
 
 class HttpEntry(StoreEntry, frozen=True):
-    """What all stores behind HTTP have in common."""
+    """What all stores behind HTTP share."""
 
     concealed = KeySettings.concealed | HttpSettings.concealed
     required = ("bucket",)
@@ -161,7 +161,7 @@ class HttpEntry(StoreEntry, frozen=True):
 
     @abstractmethod
     def address(self) -> str:
-        """``scheme://host[:port]`` of the endpoint, made from the region where none is given."""
+        """Return the endpoint as ``scheme://host[:port]``, made from the region if none is given."""
 
     def location(self) -> str:
         host = self.address().partition("://")[2].removeprefix(f"{self.bucket}.")
@@ -205,12 +205,12 @@ class HttpEntry(StoreEntry, frozen=True):
         return KeySettings(**{key: getattr(self, key) for key in CREDENTIAL_KEYS})
 
     def _host(self) -> str:
-        """Without the port."""
+        """Return the host without the port."""
         host = self.address().partition("://")[2]
         return host if host.endswith("]") else host.rpartition(":")[0] or host
 
     def _check_key_pair(self, path: Path, document: Document) -> None:
-        """Keys come in pairs, each from the configuration or from a file."""
+        """Check that keys come in pairs, each from the configuration or a file."""
         given = {key for key in CREDENTIAL_KEYS if (*path, key) in document.marks}
         for file_key, key in _KEY_FILES.items():
             if {key, file_key} <= given:
@@ -270,7 +270,7 @@ class S3Entry(HttpEntry, frozen=True):
 
     @property
     def signing_region(self) -> str:
-        """The region as given or as the endpoint names it; else for AWS what the environment names."""
+        """Return the region given, else the endpoint's, else for AWS the environment's."""
         if self.region:
             return self.region
         host = self._host() if self.endpoint else ""
@@ -293,7 +293,7 @@ class S3Entry(HttpEntry, frozen=True):
             found = "`AWS_REGION` (its value is not shown)"
             document.report((*path, "region"), found=found, expected=_S3_REGION_EXPECTED)
         self._check_bos(path, document)
-        known = self.endpoint or (*path, "endpoint") not in document.marks  # else it cannot be read
+        known = self.endpoint or (*path, "endpoint") not in document.marks  # else it is invalid
         if self.storage_class and known and (expected := self.class_problem(self.storage_class)):
             document.report((*path, "storage_class"), expected=expected)
 
@@ -303,7 +303,7 @@ class S3Entry(HttpEntry, frozen=True):
         return kinds.choice(storage_class, _AWS_STORAGE_CLASSES)
 
     def _check_bos(self, path: Path, document: Document) -> None:
-        """BOS has an endpoint of its own for S3."""
+        """Check for BOS's own endpoint for S3."""
         host = self._host()
         if regions.under(host, ("bcebos.com",)) and not regions.bos_region(host):
             document.report(
@@ -368,7 +368,7 @@ class BosEntry(HttpEntry, frozen=True):
         self._check_custom_domain(path, document)
 
     def _check_custom_domain(self, path: Path, document: Document) -> None:
-        """A domain of the bucket's own has the bucket neither in its name nor in the path."""
+        """Check that the bucket's own domain has the bucket neither in its name nor in the path."""
         if not self.custom_domain:
             return
         host = self._host() if self.endpoint else ""
@@ -388,14 +388,14 @@ class BosEntry(HttpEntry, frozen=True):
 STORE_TYPES: Mapping[str, type[StoreEntry]] = {"bos": BosEntry, "s3": S3Entry, "dir": DirEntry}
 
 SECRET_KEYS = HttpEntry.concealed
-"""The keys whose values are never shown (a proxy's address may hold a password)."""
+"""Keys whose values are never shown (a proxy's address may hold a password)."""
 
 CREDENTIAL_KEYS = frozenset(_KEY_FILES) | frozenset(_KEY_FILES.values())
-"""The keys that only a command which opens stores needs."""
+"""Keys that only commands that open stores need."""
 
 
 def warn_of_open_secrets(document: Document) -> None:
-    """Warn of the first secret that stands in the file itself, which every user of the machine may read."""
+    """Warn of the first secret in the file itself, which every user of the machine may read."""
     for path, mark in document.marks.items():
         is_secret = path[:1] == ("stores",) and path[-1] in ("secret_access_key", "session_token")
         if is_secret and not mark.expanded:
@@ -409,16 +409,16 @@ def _is_local(host: str) -> bool:
 
 
 def _mode_of(file: str, path: Path, document: Document) -> int:
-    """The mode of a file that can be read and holds something; 0, with a problem, when it is not one.
+    """Return the mode of a readable file that is not empty; 0, with a problem, for any other.
 
-    Where its file system does not answer, it is 0 with a warning: that stops this store alone.
+    If its file system does not answer, return 0 with a warning: that stops only this store.
     """
     if silence(file):
         document.warn(path, "is on a file system that does not answer: check whether its server is up")
         return 0
     try:
         found = os.stat(file)
-        if not stat.S_ISREG(found.st_mode):  # not even opened, since it may be a fifo
+        if not stat.S_ISREG(found.st_mode):  # not opened: it may be a fifo
             reason = "it is not a regular file"
         else:
             with open(file, "rb"):

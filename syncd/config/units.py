@@ -1,7 +1,7 @@
-"""Sizes, durations, shares and bandwidths as people write them: ``8MiB``, ``1h30m``, ``25%``. Pure.
+"""Parses and formats sizes, durations, shares, bandwidths: ``8MiB``, ``1h30m``, ``25%``. Pure.
 
-Sizes count in powers of 1024 whatever the spelling (``16MB`` is ``16MiB``). A number without a unit could
-mean anything, so it is refused; ``0`` alone needs no unit.
+Sizes count in powers of 1024 in any spelling (``16MB`` is ``16MiB``). A number without a unit is ambiguous,
+so it is refused; only ``0`` needs no unit.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _DURATION_UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "
 _NUMBER = r"([0-9]{1,18})(?:\.([0-9]{1,9}))?"
 _SIZE = re.compile(_NUMBER + r"\s?(?:([KMGTP])(?:I?B)?|B)", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile("".join(rf"(?:{_NUMBER}\s?{unit}\s?)?" for unit in _DURATION_UNITS_MS), re.ASCII)
-"""In small letters only: rclone's ``1M`` is a month."""
+"""Only lower case: rclone's ``1M`` is a month."""
 _SHARE = re.compile(_NUMBER + r"\s?%")
 
 
 class Refused(ValueError):
-    """A text is not what was expected; the message is what was, in words that complete "expected ..."."""
+    """A text is not as expected; the message completes "expected ..."."""
 
 
 def parse_size(text: str) -> int:
-    """Bytes. Raises Refused."""
+    """Return bytes. Raises Refused."""
     text = text.strip()
     if text == "0":
         return 0
@@ -45,7 +45,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds, in whole milliseconds. Units go from large to small, each at most once.
+    """Return seconds, in whole milliseconds. Units go from large to small, each at most once.
 
     Raises Refused.
     """
@@ -66,7 +66,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_share(text: str) -> float:
-    """A share from 0.0 to 1.0, written in percent. Raises Refused."""
+    """Return a share from 0.0 to 1.0, written in percent. Raises Refused."""
     match = _SHARE.fullmatch(text.strip())
     if match is None:
         raise Refused(SHARE_EXAMPLE)
@@ -78,7 +78,7 @@ def parse_share(text: str) -> float:
 
 
 def parse_bound(text: str) -> tuple[int, float]:
-    """A bound on files as (files, share): a number limits the files, a percentage the share; the other one is
+    """Return a bound as (files, share): a number limits the files, a percentage the share; the other is
     unlimited. Raises Refused.
     """
     if text.isascii() and text.isdigit() and int(text) <= UNLIMITED:
@@ -98,7 +98,7 @@ _DAY_MINUTES = 24 * 60
 
 
 def parse_bandwidth(text: str) -> Bandwidth:
-    """A rate or a timetable as rclone writes them, with ``pause`` for a time when nothing is sent.
+    """Parse a rate or timetable as in rclone, with ``pause`` for times when nothing is sent.
 
     Up and down may differ: ``512K:off``. Raises Refused.
     """
@@ -130,7 +130,7 @@ def parse_bandwidth(text: str) -> Bandwidth:
 
 
 def _entry(word: str) -> tuple[range, int, tuple[int, int]]:
-    """The days, the minute of the day, and the rates up and down of one entry of a timetable."""
+    """Return the days, the minute of the day, and the rates up and down of a timetable's entry."""
     match = _ENTRY.fullmatch(word)
     if match is None:
         raise Refused(f"entries such as `08:00,512K` or `Mon-08:00,512K`, not `{word}`")
@@ -151,7 +151,7 @@ def _rates(text: str, *, or_zero: bool) -> tuple[int, int]:
 
 
 def _rate(text: str, *, or_zero: bool) -> int:
-    """Bytes a second, `NO_LIMIT` or `PAUSE`."""
+    """Return bytes a second, `NO_LIMIT` or `PAUSE`."""
     word = text.lower()
     if word in ("off", "pause"):
         return NO_LIMIT if word == "off" else PAUSE
@@ -171,7 +171,7 @@ def _rate(text: str, *, or_zero: bool) -> int:
 
 
 def format_size(size: int) -> str:
-    """The shortest exact spelling that `parse_size` reads back as `size` bytes."""
+    """Return the shortest spelling that `parse_size` reads as exactly `size` bytes."""
     if size == 0:
         return "0"
     for unit in reversed(_SIZE_UNITS):
@@ -181,7 +181,7 @@ def format_size(size: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """The spelling that `parse_duration` reads back as `seconds`, rounded to whole milliseconds."""
+    """Return what `parse_duration` reads as `seconds`, rounded to whole milliseconds."""
     rest_ms = round(seconds * 1000)
     if rest_ms == 0:
         return "0"
@@ -194,7 +194,7 @@ def format_duration(seconds: float) -> str:
 
 
 def _times(whole: str, fraction: str | None, unit: int) -> int | None:
-    """``whole.fraction`` times `unit`, exactly; None when that is no whole number."""
+    """Return ``whole.fraction`` times `unit`, exactly; None: that is no whole number."""
     fraction = fraction or ""
     product, rest = divmod(int(whole + fraction) * unit, 10 ** len(fraction))
     return None if rest else product

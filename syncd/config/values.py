@@ -1,8 +1,8 @@
-"""The kinds of value that a configuration holds, each with the words for what it expects.
+"""The kinds of value in a configuration, each with the words for what it expects.
 
-A kind is an annotation: a type, and functions that look at values of it in turn. Each returns the value for
-the settings or refuses what it got with a phrase that completes "expected ...". msgspec checks the type. A
-text in a kind says what is expected where nothing is.
+A kind is an annotation: a type, and functions that check its values in turn. Each returns the value for the
+settings, or refuses its argument with a phrase that completes "expected ...". msgspec checks the type. A text
+in a kind says what is expected if the value is missing.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _EXPECTED = {str: TEXT, list: 'a list, such as `["*.tmp", ".git/"]`', dict: "a m
 
 
 class Entry(Concealing, frozen=True):
-    """A mapping in the file: every field is a key with its default, but those that begin with ``_``.
+    """A mapping in the file: every field is a key with its default, except those that begin with ``_``.
 
-    The file has to give the keys in `required`; their defaults stand in for missing values while the rest is
+    The file must give the keys in `required`; their defaults replace missing values while the rest is
     checked, so that one run finds every mistake.
     """
 
@@ -41,13 +41,13 @@ class Entry(Concealing, frozen=True):
     required: ClassVar[tuple[str, ...]] = ()
 
     def looked_up(self, _: Place) -> Self:
-        """With what is found where its values lead, looked at once, where that cannot hang."""
+        """Return it with what its paths lead to, looked up once, if that cannot hang."""
         return self
 
 
 @cache
 def keys(model: type[Entry]) -> Mapping[str, Any]:
-    """The keys of an entry in the order of their declaration, each with the kind of its values."""
+    """Return the keys of an entry in the order of declaration, each with the kind of its values."""
     kinds = {each.name: each.type for each in fields(model)}
     bases = [base for base in reversed(model.__mro__) if issubclass(base, Entry)]
     ordered = (name for base in bases for name in base.__struct_fields__)  # inherited ones stay in front
@@ -55,29 +55,29 @@ def keys(model: type[Entry]) -> Mapping[str, Any]:
 
 
 class Parsed(Struct, frozen=True):
-    """In a kind: a function that takes whatever the file has, in place of msgspec's look at the type."""
+    """In a kind: a function that takes any value of the file, instead of msgspec's check of the type."""
 
     function: Callable[[Any, Place], Any]
 
 
 class Place(Struct, frozen=True):
-    """What relative paths, ``~`` and absent values stand for, and where links lead."""
+    """What relative paths, ``~`` and absent values mean, and where links lead."""
 
     directory: str
-    """The directory of the configuration file, absolute."""
+    """The absolute directory of the configuration file."""
     home: str
     aws_region: str = ""
-    """What the environment names; empty: nothing."""
+    """From the environment; empty: it names none."""
     places: Places = field(default_factory=Places)
 
 
 def described(kind: Any) -> str:
-    """The words in a kind for what is missing; empty: it has none."""
+    """Return the words in a kind for a missing value; empty: it has none."""
     return next((each for each in _notes(kind) if isinstance(each, str)), "")
 
 
 def taken(kind: Any, given: object, place: Place) -> Any:
-    """What the settings take for `given`; the items of a list as they are. Raises `Refused`."""
+    """Return the setting for `given`; the items of a list as they are. Raises `Refused`."""
     parse = next((each.function for each in _notes(kind) if isinstance(each, Parsed)), None)
     value = parse(given, place) if parse else _typed(kind, given)
     for check in filter(callable, _notes(kind)):
@@ -86,7 +86,7 @@ def taken(kind: Any, given: object, place: Place) -> Any:
 
 
 def items(kind: Any) -> Any:
-    """The kind of what is in a list."""
+    """Return the kind of a list's items."""
     return next(iter(get_args(_base(kind))), Any)
 
 
@@ -98,7 +98,7 @@ def _typed(kind: Any, given: object) -> Any:
         if base is str:
             value.encode()
     except ValidationError:
-        if words:  # quotes around what YAML takes for a truth value would not help
+        if words:  # quotes around what YAML takes for a boolean would not help
             raise Refused(choice("", words)) from None
         raise Refused((base is not str and described(kind)) or _EXPECTED[base]) from None
     except UnicodeEncodeError:
@@ -115,12 +115,12 @@ def _notes(kind: Any) -> tuple[Any, ...]:
 
 
 def nearest(wrong: str, known: Collection[str]) -> str:
-    """The known word that `wrong` was most likely meant to be; empty when none is near."""
+    """Return the known word that `wrong` most likely means; empty: none is near."""
     return next(iter(difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)), "")
 
 
 def choice(wrong: str, known: Collection[str]) -> str:
-    """What was expected instead of `wrong`: the nearest known word, or all of them."""
+    """Return what is expected instead of `wrong`: the nearest known word, or all."""
     spelt = {word.lower(): word for word in known}
     near = nearest(wrong.strip().lower(), spelt)
     listed = ", ".join(f"`{word}`" for word in known)
@@ -131,7 +131,7 @@ def choice(wrong: str, known: Collection[str]) -> str:
 
 
 class OneOf(Struct, frozen=True):
-    """In a kind: one of these words."""
+    """In a kind: allow these words."""
 
     words: tuple[str, ...]
 
@@ -142,12 +142,12 @@ class OneOf(Struct, frozen=True):
 
 
 def one_of(*words: str) -> OneOf:
-    """For one of `words`."""
+    """Allow one of `words`."""
     return OneOf(words)
 
 
 def matching(pattern: str, expected: str) -> Callable[[str], str]:
-    """For text that `pattern` matches as a whole."""
+    """Allow text that `pattern` matches as a whole."""
     compiled = re.compile(pattern)
 
     def check(text: str) -> str:
@@ -175,7 +175,7 @@ Name = Annotated[Text, matching(_NAME, NAME_EXPECTED)]
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` can be the name of a source or a store."""
+    """Return whether `text` can be the name of a source or a store."""
     return re.fullmatch(_NAME, text) is not None
 
 
@@ -183,14 +183,14 @@ def is_name(text: str) -> bool:
 
 
 def _number_from_environment(value: object) -> object:
-    """Digits from the environment, which holds nothing but text, are a number."""
+    """Read digits from the environment, which holds only text, as a number."""
     if isinstance(value, Expanded) and re.fullmatch("[0-9]{1,18}", value):
         return int(value)
     return value
 
 
 def flag(value: object, _: Place) -> bool:
-    """Yes or no."""
+    """Parse a boolean."""
     if isinstance(value, bool):
         return value
     if isinstance(value, Expanded) and value in ("true", "false"):
@@ -202,7 +202,7 @@ Flag = Annotated[bool, Parsed(flag)]
 
 
 def whole_number(low: int, high: int, *, note: str = "") -> Parsed:
-    """For an int between `low` and `high`, both included; `note` follows the bounds in the message."""
+    """Allow an int from `low` to `high`, both included; `note` follows the bounds in the message."""
 
     def check(value: object, _: Place) -> int:
         number = _number_from_environment(value)
@@ -214,7 +214,7 @@ def whole_number(low: int, high: int, *, note: str = "") -> Parsed:
 
 
 def _parsed(value: object, parse: Callable[[str], float], example: str) -> float:
-    """What `parse` makes of a text; 0 needs no unit, any other number does."""
+    """Parse a text; 0 needs no unit, any other number does."""
     if isinstance(value, int | float) and not isinstance(value, bool) and value == 0:
         return 0
     if not isinstance(value, str):
@@ -223,7 +223,7 @@ def _parsed(value: object, parse: Callable[[str], float], example: str) -> float
 
 
 def size(low: int, high: int, *, or_zero: bool = False) -> Parsed:
-    """For bytes between `low` and `high`, both included, or 0 where that has a meaning."""
+    """Allow bytes from `low` to `high`, both included, and with `or_zero` 0."""
 
     def check(value: object, _: Place) -> int:
         number = int(_parsed(value, units.parse_size, units.SIZE_EXAMPLE))
@@ -236,8 +236,8 @@ def size(low: int, high: int, *, or_zero: bool = False) -> Parsed:
 
 
 def _bandwidth(value: object, _: Place) -> Bandwidth:
-    """A number other than 0 is refused in the words for text."""
-    if value is False:  # what YAML makes of `off`
+    """Parse; refuse a number other than 0 in the words for text."""
+    if value is False:  # YAML's value of `off`
         return FREE_LINE
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise Refused(units.BANDWIDTH_EXAMPLE)
@@ -248,7 +248,7 @@ BandwidthLimit = Annotated[Bandwidth, Parsed(_bandwidth)]
 
 
 def duration(low: float, high: float, *, or_zero: bool = False) -> Parsed:
-    """For seconds between `low` and `high`, both included, or 0 where that has a meaning."""
+    """Allow seconds from `low` to `high`, both included, and with `or_zero` 0."""
 
     def check(value: object, _: Place) -> float:
         seconds = _parsed(value, units.parse_duration, units.DURATION_EXAMPLE)
@@ -261,7 +261,7 @@ def duration(low: float, high: float, *, or_zero: bool = False) -> Parsed:
 
 
 def _bound(value: object, _: Place) -> tuple[int, float]:
-    """(files, fraction): a number limits the files, a share the fraction; the other one is unlimited."""
+    """Return (files, fraction): a number limits the files, a share the fraction; the other is unlimited."""
     value = _number_from_environment(value)
     return units.parse_bound("" if isinstance(value, bool) else str(value))
 
@@ -273,7 +273,7 @@ Bound = Annotated[tuple[int, float], Parsed(_bound)]
 
 
 def _path(value: object, place: Place) -> str:
-    """An absolute path, symbolic links not resolved."""
+    """Return an absolute path, symbolic links not resolved."""
     if not isinstance(value, str) or not value:
         raise Refused("a path, in quotes where YAML would read something else")
     if "\0" in value or "\n" in value:
@@ -295,8 +295,8 @@ _HOST = re.compile(rf"(?!.{{254}}){_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]")
 
 
 def _address(text: str, *, login: bool) -> str:
-    """``scheme://host[:port]``, with a login only where that is allowed. Without a scheme it is https, for a
-    proxy http. A port that is the scheme's own is left out: the address is the same.
+    """Return ``scheme://host[:port]``, with a login only if `login` allows it. The default scheme is https,
+    for a proxy http. The scheme's own port is left out: the address is the same.
     """
     expected = "an address such as `https://host` or `http://host:9000`, without path or login"
     if login:

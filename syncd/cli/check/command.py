@@ -33,7 +33,7 @@ def command(options: common.Options, config_only: bool, thorough: bool, as_json:
         rows.append({"check": name, "passed": passed, "detail": detail})
         if not as_json and not (config_only and options.quiet):
             mark = {True: "ok  ", False: "FAIL", None: "note"}[passed]
-            click.echo(f"{mark} {name}: {one_line(detail)}")  # it may quote what a store says
+            click.echo(f"{mark} {name}: {one_line(detail)}")  # it may quote the store
 
     if config_only:
         with_keys = any(hasattr(store, "keys") for store in settings.stores.values())
@@ -48,7 +48,7 @@ def command(options: common.Options, config_only: bool, thorough: bool, as_json:
 
 
 def check(settings: Settings, report: Reporter, *, thorough: bool) -> int:
-    """Run every check; returns the exit code, that of the worst store error where there is one."""
+    """Run every check; return the exit code, that of the worst store error if there is one."""
     codes = [0]
     examine = check_thoroughly if thorough else check_basics
 
@@ -87,8 +87,8 @@ def _named(store: str, report: Reporter) -> Reporter:
 def check_basics(store: ObjectStore, prefix: str, report: Reporter) -> None:
     """Put, look at and delete one tiny object under `prefix`: four small requests.
 
-    Raises StoreUnavailable and AccessRefused, which are about the store as a whole; what concerns only this
-    object is reported.
+    Raises StoreUnavailable and AccessRefused, which concern the whole store; errors of only this object are
+    reported.
     """
     bench = probes.Bench(store, prefix, report)
     try:
@@ -102,11 +102,10 @@ def check_basics(store: ObjectStore, prefix: str, report: Reporter) -> None:
 def check_thoroughly(store: ObjectStore, prefix: str, report: Reporter) -> None:
     """The basics, then every probe: about 50 MB of traffic.
 
-    It answers what documents leave open: the smallest part that the store takes, what a repeated complete
-    gets, whether the store honours conditions and checksums. Everything made is removed, also when a probe
-    fails.
-    An odd answer is a finding, and the next probe is asked. Raises StoreUnavailable and AccessRefused where
-    the store answers nothing any more.
+    It finds out what documents leave open: the smallest part that the store takes, the answer to a repeated
+    complete, whether the store honours conditions and checksums. Everything made is removed, also if a probe
+    fails. An odd answer is a finding, and the next probe runs. Raises StoreUnavailable and AccessRefused if
+    the store stops answering.
     """
     check_basics(store, prefix, report)
     bench = probes.Bench(store, prefix, report)

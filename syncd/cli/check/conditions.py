@@ -1,4 +1,4 @@
-"""Finds out whether a store replaces an object on a condition, and has the service remember it."""
+"""Finds out whether a store replaces an object on a condition, and records it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ONE, _OTHER = b"one object", b"another"
 
 
 def examine(store: ObjectStore, name: str, prefix: str, state_dir: str, report: Reporter) -> None:
-    """Replace objects under `prefix` on conditions that hold, and on others."""
+    """Replace objects under `prefix` on conditions that hold, and that do not."""
     bench = Bench(store, prefix, report)
     try:
         passed, detail = _try(bench)
@@ -35,7 +35,7 @@ def examine(store: ObjectStore, name: str, prefix: str, state_dir: str, report: 
 
 
 def _try(bench: Bench) -> ProbeResult:
-    """A put and a complete replace the object that they name, and no other."""
+    """Test that a put and a complete replace the object that they name, and no other."""
     for verb, make in (("put", _make_by_put), ("complete", _make_by_parts)):
         key = bench.key(f"conditional {verb}")
         if not make(bench, key, _ONE, ""):
@@ -56,7 +56,7 @@ def _try(bench: Bench) -> ProbeResult:
 
 
 def _make_by_put(bench: Bench, key: str, body: bytes, replaces: str) -> bool:
-    """False: the condition is refused."""
+    """Return False if the condition is refused."""
     try:
         bench.store.put_object(key, body, replace(bench.meta(body), replaces=replaces))
     except PreconditionFailed:
@@ -65,7 +65,7 @@ def _make_by_put(bench: Bench, key: str, body: bytes, replaces: str) -> bool:
 
 
 def _make_by_parts(bench: Bench, key: str, body: bytes, replaces: str) -> bool:
-    """The same; a refused upload is aborted."""
+    """The same; abort a refused upload."""
     upload = bench.begin(key.removeprefix(bench.place), body)
     part = bench.part(upload, 1, body)
     try:

@@ -1,4 +1,4 @@
-"""Finds out what a store does with the digest of a body, and has the service remember it."""
+"""Finds out what a store does with the digest of a body, and records it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _FOUND = {
 
 
 def examine(bench: Bench, name: str, state_dir: str, report: Reporter) -> None:
-    """Report what the store does with digests; the state gets to know it where that is news.
+    """Report what the store does with digests; record it if new.
 
-    Nothing is reported where requests carry no digests.
+    Reports nothing if requests carry no digests.
     """
     store = bench.store
     if not isinstance(store, ProbesDigests):
@@ -41,9 +41,9 @@ def examine(bench: Bench, name: str, state_dir: str, report: Reporter) -> None:
 
 
 def _remember(name: str, store_id: str, found: Finding, state_dir: str) -> str:
-    """What is news; returns why that was not possible.
+    """Record what is new; return why that failed.
 
-    That a store checks the usual digest is no news where nothing else is known.
+    That a store checks the usual digest is not new if nothing else is known.
     """
     known = Finding(Digests.CHECKED)
     with suppress(ValueError):  # of a newer version

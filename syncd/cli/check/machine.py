@@ -1,4 +1,4 @@
-"""What `syncd check` asks of the machine: directories, and the kernel's limits on watches."""
+"""What `syncd check` checks on the machine: directories, and the kernel's limits on watches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ENOUGH = 1.2  # share of headroom: folders grow
 
 
 def directories(sources: Sequence[Source], state_dir: str, report: Reporter) -> None:
-    """Check that the roots are there and readable, and that the state directory is writable."""
+    """Check that the roots exist and are readable, and that the state directory is writable."""
     places = Places()
     for source in sources:
         name = f"source {source.name}"
@@ -43,7 +43,7 @@ def directories(sources: Sequence[Source], state_dir: str, report: Reporter) -> 
     try:
         if place == state_dir:
             require_private(state_dir)
-    except StateRefused as refused:  # root may ask before the service runs as another user
+    except StateRefused as refused:  # root may check before the service runs as another user
         passed = None if os.geteuid() == 0 != os.stat(state_dir).st_uid else False
         report("state directory", passed, str(refused))
     else:
@@ -56,7 +56,7 @@ def patterns_and_watches(sources: Sequence[Source], report: Reporter) -> None:
     """Say what the patterns take; check that the kernel allows a watch for each directory, and a queue long
     enough for bursts.
     """
-    places = Places(ask=False)  # where that may hang nothing is watched either
+    places = Places(ask=False)  # what may hang is not watched either
     watched = [source for source in sources if places.look(source.root) is not None]
     surveys = [(source, _survey(source, places)) for source in watched]
     for source, found in surveys:
@@ -91,10 +91,10 @@ def patterns_and_watches(sources: Sequence[Source], report: Reporter) -> None:
 
 
 class _Survey(Struct):
-    """How much there is in a source."""
+    """What a source contains."""
 
     directories: int = 0
-    """To be watched."""
+    """To watch."""
     files: int = 0
     wanted: int = 0
 

@@ -1,4 +1,4 @@
-"""Has the service remember what a check found out about a store; for `digests`, `conditions` and others."""
+"""Records what a check found out about a store; for `digests`, `conditions` and others."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from syncd.state.state import State
 
 
 def remember(store: str, store_id: str, name: str, found: str, state_dir: str) -> str:
-    """Tell the daemon what is new, or write it into the state where none runs. Returns why that was not
-    possible.
-    """
+    """Send new findings to the daemon, or write them into the state if none runs. Return why that failed."""
     try:
         if common.learned(state_dir, store_id, name=name) == found:
             return ""

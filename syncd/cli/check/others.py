@@ -1,4 +1,4 @@
-"""Whether another machine writes under the prefixes of the sources: what `syncd check` looks for."""
+"""Finds out for `syncd check` whether another machine writes under the prefixes of the sources."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _compare(store: ObjectStore, state: State, sources: Sequence[Source], report
         except StoreRefused as refused:
             if not is_denied(refused):
                 raise
-            continue  # these keys may not list or look, so nothing can be judged
+            continue  # these keys may not list or look
         for info, is_foreign in sorted(found, key=lambda each: not each[1])[:1]:
             report(name, False if is_foreign else None, _words(printable(info.key), is_foreign, source.name))
 

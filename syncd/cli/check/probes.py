@@ -1,7 +1,7 @@
-"""The probes with which `syncd check` examines a store, and the bench on which they work.
+"""The probes with which `syncd check` examines a store, and the bench that they use.
 
-A probe works on every store, by the protocol alone. What it makes lies in a place of its own under a prefix,
-and is removed in the end.
+A probe works on every store, by the protocol alone. What it makes is in its own place under a prefix, and
+removed in the end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from syncd.sources.fingerprint import of_bytes
 from syncd.storage.base import ObjectStore
 
 ProbeResult = tuple[bool | None, str]
-"""Passed, failed, or None for a remark; and what was found."""
+"""Whether it passed (None: a remark), and what was found."""
 
 MTIME_NS = 1_600_000_000_123_456_789
 """A time that shows whether nanoseconds survive."""
@@ -39,7 +39,7 @@ _SAMPLE_BYTES = 64
 
 
 class Upload(Struct, frozen=True):
-    """A multipart upload that a probe has begun."""
+    """A multipart upload that a probe began."""
 
     key: str
     id: str
@@ -67,9 +67,9 @@ class Bench:
         self._report(name, passed, detail)
 
     def go_on(self, name: str, probe: Callable[[Bench], ProbeResult]) -> None:
-        """As `run`, but whatever a probe meets is its result as long as the store answers an easy question.
+        """Run, but any error of a probe is its result if the store answers an easy request.
 
-        Raises what the probe met where the store does not.
+        Raises the error if it does not.
         """
         try:
             self.run(name, probe)
@@ -81,27 +81,27 @@ class Bench:
             self._report(name, False, str(error))
 
     def key(self, name: str) -> str:
-        """A key for a probe; its object is removed in the end."""
+        """Return a key for a probe; its object is removed in the end."""
         key = self.place + name
         self._keys.append(key)
         return key
 
     def meta(self, body: bytes) -> ObjectMeta:
-        """Metadata for an object with this content, as the daemon would send it."""
+        """Return metadata for an object with this content, as the daemon sends it."""
         token, instance = os.urandom(8).hex(), os.urandom(16).hex()
         return ObjectMeta(of_bytes(body), MTIME_NS, token, "text/plain", instance=instance)
 
     def put(self, name: str, body: bytes) -> tuple[str, Receipt]:
-        """An object with this content: its key and the receipt."""
+        """Put an object with this content; return its key and the receipt."""
         key = self.key(name)
         try:
             return key, self.store.put_object(key, body, self.meta(body))
         except StoreRefused:
-            self._keys.remove(key)  # nothing was stored, and such a key may be refused to delete as well
+            self._keys.remove(key)  # nothing was stored, and the store may refuse to delete such a key, too
             raise
 
     def begin(self, name: str, body: bytes) -> Upload:
-        """A multipart upload of an object that is to have this content; aborted in the end."""
+        """Begin a multipart upload of an object with this content; aborted in the end."""
         key, meta = self.key(name), self.meta(body)
         upload = Upload(key, self.store.create_multipart_upload(key, meta), meta)
         self._uploads.append(upload)
@@ -116,7 +116,7 @@ class Bench:
         return self.store.complete_multipart_upload(upload.key, upload.id, parts, upload.meta)
 
     def differs(self, key: str, body: bytes) -> str | None:
-        """How the object differs from `body`, None when it does not: size, checksum, samples of content."""
+        """Return how the object differs from `body` (size, checksum, samples of content); None: equal."""
         info = self.store.head_object(key)
         if info is None:
             return "the object is not there"
@@ -131,7 +131,7 @@ class Bench:
         return None
 
     def holds(self, key: str, body: bytes, detail: str, token: str | None = None) -> ProbeResult:
-        """Passed, with this detail, if the object is `body` and has this token; else failed, with why not."""
+        """Pass, with this detail, if the object is `body` and has this token; else fail, with the reason."""
         difference = self.differs(key, body)
         if difference is None and token is not None:
             info = self.store.head_object(key)
@@ -140,7 +140,7 @@ class Bench:
         return difference is None, difference or detail
 
     def refusal(self, call: Callable[[], object]) -> StoreError | None:
-        """The refusal that the call ends in, whatever its words; None when it succeeds.
+        """Return the refusal of the call, of any kind; None: it succeeds.
 
         Raises errors about the whole store.
         """
@@ -153,9 +153,9 @@ class Bench:
         return None
 
     def clean(self) -> list[str]:
-        """Remove everything; returns what could not be removed, by name.
+        """Remove everything; return what could not be removed, by name.
 
-        An object whose put had no clear answer may not be there: then the list says so.
+        An object whose put had no clear answer may not exist: the list shows that.
         """
         store = self.store
         tasks = [
@@ -169,7 +169,7 @@ class Bench:
         left = [name for name, remove in tasks if not _succeeds(remove)]
         with suppress(StoreError):
             there = {info.key for info in store.list_objects(self.place)} if left else set()
-            if there <= set(self._keys):  # else it may list one under another name
+            if there <= set(self._keys):  # else it may list an object under another name
                 left = [name for name in left if name in there or name not in self._keys]
         return left
 
@@ -183,12 +183,12 @@ def _succeeds(call: Callable[[], object]) -> bool:
 
 
 def said(refused: StoreError) -> str:
-    """Status and code of a refusal, as far as it has them."""
+    """Return status and code of a refusal, if it has them."""
     return f"{refused.status or ''} {refused.code}".strip() or type(refused).__name__
 
 
 def altered(part: Part) -> Part:
-    """The same part with another ETag."""
+    """Return the part with another ETag."""
     first = "1" if part.etag.startswith("0") else "0"
     return replace(part, etag=first + part.etag[1:])
 
@@ -314,7 +314,7 @@ def _condition(refused: StoreError) -> bool | None:
 
 _TAIL = b"the last part may be small"
 _CANDIDATES = (1, 1 << 10, 10**5, 100 << 10, 10**6, 1 << 20, 5 * 10**6)
-"""Sizes of parts in bytes that documents of one store or another give as their minimum."""
+"""Minimum sizes of parts, in bytes, in the documents of various stores."""
 
 
 def multipart(bench: Bench) -> ProbeResult:
@@ -359,7 +359,7 @@ def replace_part(bench: Bench) -> ProbeResult:
 
 
 def complete_twice(bench: Bench) -> ProbeResult:
-    """The answer to a client that repeats a complete whose answer was lost."""
+    """The answer to a client that repeats a complete after its answer was lost."""
     upload = bench.begin("complete twice", _TAIL)
     part = bench.part(upload, 1, _TAIL)
     bench.complete(upload, [part])
@@ -394,7 +394,7 @@ def wrong_parts(bench: Bench) -> ProbeResult:
 
 
 def wrong_checksum(bench: Bench) -> ProbeResult:
-    """Whether the store checks the checksum of the whole, where one is sent."""
+    """Return whether the store checks the checksum of the whole, if one is sent."""
     upload = bench.begin("wrong checksum", _TAIL)
     part = bench.part(upload, 1, _TAIL)
     if part.crc32 is None:
@@ -407,7 +407,7 @@ def wrong_checksum(bench: Bench) -> ProbeResult:
 
 
 def smallest_part(bench: Bench) -> ProbeResult:
-    """The smallest part, but for the last, that the store takes; parts are checked at complete only."""
+    """The smallest part, except the last, that the store takes; parts are only checked at complete."""
     needed = bench.store.limits.min_part_size
     for size in (*(size for size in _CANDIDATES if size < needed), needed):
         body = os.urandom(size)
@@ -424,7 +424,7 @@ def smallest_part(bench: Bench) -> ProbeResult:
 
 
 def part_copy(bench: Bench) -> ProbeResult:
-    """A part is copied from another object, and refused when that object was replaced."""
+    """A part is copied from another object, and refused if that was replaced."""
     size = bench.store.limits.min_part_size
     body = os.urandom(size)
     source, receipt = bench.put("part source", b"x" + body)
@@ -447,7 +447,7 @@ def part_copy(bench: Bench) -> ProbeResult:
 
 
 def version_keys(bench: Bench) -> ProbeResult:
-    """An object is listed under the key that it was put under, and under no other; for a bench below v1/."""
+    """An object is listed under its key, and under no other; for a bench below v1/."""
     key, _ = bench.put("key", _HELLO)
     listed = [info.key for info in bench.store.list_objects(bench.place)]
     if listed != [key]:
@@ -474,4 +474,4 @@ PROBES = (
     ("smallest part", smallest_part),
     ("part copy", part_copy),
 )
-"""The probes of ``--thorough`` in order, each with the name under which it is reported."""
+"""The probes of ``--thorough`` in order, each with its name in the report."""

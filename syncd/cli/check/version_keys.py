@@ -1,6 +1,4 @@
-"""Finds out whether a BOS bucket takes keys that begin with ``v1/`` by the vendor's own spelling, and has the
-service remember it.
-"""
+"""Finds out, and records, whether a BOS bucket takes keys under ``v1/`` in the vendor's spelling."""
 
 from __future__ import annotations
 
@@ -18,9 +16,9 @@ _REFUSED = "refused; give the source another prefix"
 
 
 def examine(settings: Settings, name: str, report: Reporter) -> bool:
-    """Put and list an object below ``v1/``, where a source has that prefix, or none and maybe such a folder.
+    """Put and list an object below ``v1/``, if a source has that prefix, or none and maybe such a folder.
 
-    Returns whether such keys work. Raises StoreError where the store cannot be opened.
+    Return whether such keys work. Raises StoreError if the store cannot be opened.
     """
     prefixes = {source.prefix for source in settings.sources if source.store == name} or {""}
     below = {prefix or "v1/" for prefix in prefixes if not prefix or begins_with_version(prefix)}
