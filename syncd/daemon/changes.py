@@ -1,4 +1,4 @@
-"""What a reload changes, in words. Names keys, and never a value: values may be secret."""
+"""Describes what a reload changes. It names keys and never values, because values may be secret."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _KEYS: Mapping[str, Mapping[str, str]] = {
     },
     "S3Settings": {"lock_mode": "object_lock", "lock_seconds": "object_lock"},
 }
-"""The key in the configuration of each setting that has another name there; empty: in another section."""
+"""Settings whose key in the configuration has another name; empty: it is in another section."""
 
 
 def between(old: Settings, new: Settings) -> list[str]:
-    """A line for each source and store, and for each group of keys, that differs."""
+    """Return a line for each source and store, and for each group of keys, that differs."""
     sources = [{source.name: source for source in settings.sources} for settings in (old, new)]
     lines = _named("source", *sources)
     lines += _named("store", old.stores, new.stores)
@@ -70,7 +70,7 @@ def _named(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[st
 
 
 def _differing(before: Any, after: Any) -> list[str]:
-    """The keys whose values differ, each once."""
+    """Yield the keys whose values differ, each once."""
     return list(dict.fromkeys(_keys(before, after)))
 
 
@@ -83,7 +83,7 @@ def _keys(before: Any, after: Any) -> Iterator[str]:
         old, new = getattr(before, name), getattr(after, name)
         if old == new:
             continue
-        if name in ("http", "keys"):  # of a store, whose keys they are
+        if name in ("http", "keys"):  # the keys of a store
             yield from _keys(old, new)
         elif key := names.get(name, name):
             yield key

@@ -1,12 +1,12 @@
 """The control socket: the command line asks the running daemon, one JSON line each way.
 
-It lies in the runtime directory, where a command finds it without any configuration, and in the state
-directory, where it is found if another daemon has the runtime directory. Only their owner can enter them
-(mode 0700). Both ends reach a socket through a descriptor of its directory, because the path of a Unix socket
-has at most 107 bytes.
+It lies in the runtime directory, where a command finds it without a configuration, and in the state
+directory, where a command finds it if another daemon has the runtime directory. Only their owner can enter
+them (mode 0700). Both ends reach a socket through a descriptor of its directory, because the path of a Unix
+socket has at most 107 bytes.
 
-Beside it in a service's runtime directory is a second socket that only answers questions, for the service's
-group: a monitoring agent that is in the group needs neither root nor the service's account.
+A service's runtime directory holds a second socket that only answers questions, for the service's group. A
+monitoring agent in that group needs neither root nor the service's account.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _RETRY_SECONDS = 1.0
 SYSTEM_RUNTIME = "/run"  # where systemd makes the runtime directories of system services
 
 Asks = Callable[[], bool]
-"""Whether the one who asked is still there."""
+"""Returns whether the caller still waits."""
 Handler = Callable[[dict[str, Any], Asks], dict[str, Any]]
-"""Takes a request, and whether the asker is still connected; returns the answer."""
+"""Takes a request, and a function that says whether the caller still waits; returns the answer."""
 
 
 class Acceptor:
     """Takes the connections of a listening socket, and has `converse` speak with each peer in a thread.
 
-    `converse` calls its second argument once it has heard what the peer wants. At most `most` peers are
-    spoken with at once: where more come, the oldest that is still to be heard is hung up on, so that peers
-    who say nothing do not keep others out.
+    `converse` calls its second argument once it has read the request. At most `most` peers are served at
+    once. If more come, the acceptor hangs up on the oldest peer that has not sent its request, so that silent
+    peers do not keep others out.
     """
 
     def __init__(
@@ -109,9 +109,9 @@ class Acceptor:
 
 
 class ControlServer:
-    """Answers each request with `handler`, in a thread of its own: one that takes long delays no other.
+    """Answers each request with `handler`, in its own thread: a slow request delays no other.
 
-    Where `handler` raises, the answer is the error. Raises OSError if the directory cannot hold a socket.
+    If `handler` raises, the answer is the error. Raises OSError if the directory cannot hold a socket.
     """
 
     def __init__(self, directory: str, handler: Handler, name: str = NAME) -> None:
@@ -151,7 +151,7 @@ class ControlServer:
         try:
             return self._handler(request, asks)
         except Exception as error:
-            from syncd.core.errors import StateError  # late: one who asks does without
+            from syncd.core.errors import StateError  # late: a command that asks needs no state
 
             if not isinstance(error, ValueError | StateError):
                 log.exception("control: a request failed")
@@ -160,10 +160,10 @@ class ControlServer:
 
 
 def is_there(peer: socket.socket) -> bool:
-    """Whether the peer waits for an answer.
+    """Return whether the peer waits for an answer.
 
-    One who has no more to say ends a Unix socket half, and all of it by hanging up. TCP does not tell the two
-    apart, and no client of HTTP ends half of it.
+    A client closes its half of a Unix socket when it has sent everything, and both halves when it hangs up.
+    TCP cannot tell the two apart, and no HTTP client closes only its half.
     """
     is_local = peer.family == socket.AF_UNIX
     gone = select.POLLHUP | select.POLLERR | (0 if is_local else select.POLLRDHUP)
@@ -173,9 +173,9 @@ def is_there(peer: socket.socket) -> bool:
 
 
 def runtime_directory(environ: Mapping[str, str]) -> str:
-    """Where this daemon puts its socket besides the state directory; empty: nowhere.
+    """Return where this daemon puts its socket besides the state directory; empty: nowhere.
 
-    systemd names a directory of the service's own; else it is below that of the session.
+    systemd names the service's own directory; otherwise it is below that of the session.
     """
     if given := environ.get("RUNTIME_DIRECTORY", "").split(":")[0]:
         return given
@@ -184,7 +184,7 @@ def runtime_directory(environ: Mapping[str, str]) -> str:
 
 
 def places(environ: Mapping[str, str], config: str) -> list[str]:
-    """Where the socket of a daemon may be that has this configuration file, the likeliest place first."""
+    """Return where the socket of a daemon with this configuration file may be, the likeliest place first."""
     name = os.path.splitext(os.path.basename(config))[0]
     own = runtime_directory(environ)
     system = [os.path.join(SYSTEM_RUNTIME, each) for each in ("syncd", f"syncd-{name}")]
@@ -192,7 +192,7 @@ def places(environ: Mapping[str, str], config: str) -> list[str]:
 
 
 def is_taken(directory: str) -> bool:
-    """Whether a daemon listens in the directory. Raises OSError."""
+    """Return whether a daemon listens in the directory. Raises OSError."""
     try:
         return ask(directory, {"command": "hello"}) is not None
     except ValueError:
@@ -200,7 +200,7 @@ def is_taken(directory: str) -> bool:
 
 
 def ask(directory: str, request: dict[str, Any], seconds: float | None = None) -> dict[str, Any] | None:
-    """The daemon's answer, within `seconds`; None if no daemon listens. Raises OSError, ValueError."""
+    """Return the daemon's answer within `seconds`; None: no daemon listens. Raises OSError, ValueError."""
     try:
         directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
@@ -208,7 +208,7 @@ def ask(directory: str, request: dict[str, Any], seconds: float | None = None) -
     try:
         try:
             return _ask(f"/proc/self/fd/{directory_fd}/{NAME}", request, seconds)
-        except PermissionError:  # one of the group may ask, but not steer
+        except PermissionError:  # a member of the group may ask, but not steer
             answer = _ask(f"/proc/self/fd/{directory_fd}/{READ_ONLY}", request, seconds)
             if answer is None:
                 raise
@@ -234,7 +234,7 @@ def _send(peer: socket.socket, message: dict[str, Any]) -> None:
 
 
 def _receive(peer: socket.socket, seconds: float) -> dict[str, Any]:
-    """One message, whole within `seconds`, however it drips. Raises OSError, ValueError, RecursionError."""
+    """Return one message, whole within `seconds`. Raises OSError, ValueError, RecursionError."""
     data = bytearray()
     until = time.monotonic() + seconds
     while not data.endswith(b"\n"):

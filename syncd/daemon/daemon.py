@@ -1,7 +1,7 @@
 """The daemon: it builds one pipeline and one watcher, then waits for signals.
 
-It starts in this order: configuration, lock, state, watches, READY, first scan. At the end it takes no new
-work, gives up requests in flight within seconds (the next start resumes their uploads), and closes the state.
+It starts in this order: configuration, lock, state, watches, READY, first scan. To stop, it takes no new
+work, aborts requests in flight within seconds (the next start resumes their uploads), and closes the state.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ log = logging.getLogger("syncd.daemon")
 
 DRAIN_SECONDS = 20.0
 EXIT_PARTLY = 3
-"""The exit code of an end at which something is not in the store; systemd's unit counts it as a success."""
-_PATIENCE_SECONDS = 30.0  # the manager waits so long for the next progress of a stop
+"""The exit code when not everything is in the store; systemd's unit counts it as a success."""
+_PATIENCE_SECONDS = 30.0  # how long the manager waits for the next progress of a stop
 _IDLE_TICK_SECONDS = 60.0
 _TURN_SECONDS = 1.0  # the status line changes at most this often
 _BUSY_TICK_SECONDS = 5.0
 _CANARY_SECONDS = 5.0
-_REST_SECONDS = 90.0  # the second looks at what was just carried are over by then
-_RELOAD_SECONDS = 300.0  # for one who asked for a reload and waits for what came of it
+_REST_SECONDS = 90.0  # by then the second looks at the last uploads are over
+_RELOAD_SECONDS = 300.0  # a caller waits at most so long for the outcome of a reload
 _SLEPT_SECONDS = 10.0  # connections survive a shorter suspend
 
 
 class Daemon:
-    """One run of the daemon. `reload` reads the configuration again; raises ConfigError."""
+    """One run of the daemon. `reload` returns the configuration, read again; it raises ConfigError."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Daemon:
         self._notifier = Notifier(environ)
         limit = self._notifier.watchdog_seconds or STUCK_SECONDS
         self._heartbeats = Heartbeats(limit, self._clock.monotonic)
-        self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()  # reentrant: signal handlers put into it
+        self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()  # reentrant, for signal handlers
         self._slept = process.suspended_seconds()
         self._answers: queue.SimpleQueue[queue.SimpleQueue[dict[str, Any]]] = queue.SimpleQueue()
         self._turn_waits = False
@@ -82,7 +82,7 @@ class Daemon:
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; return the exit code. Raises StateError without a usable state.
 
-        Ends the process where a thread is left that cannot be ended: it waits in the kernel.
+        Kills the process if a thread is left that cannot end, because it waits in the kernel.
         """
         process.raise_descriptor_limit()
         process.share_one_heap()
@@ -143,7 +143,7 @@ class Daemon:
         return self._what_stayed()
 
     def _control(self) -> list[ControlServer]:
-        """The control sockets. On a file system without sockets the daemon runs without them."""
+        """Return the control sockets. On a file system without sockets the daemon runs without them."""
         servers = []
         runtime = control.runtime_directory(self._environ)
         for directory in filter(None, (self._settings.state_dir, runtime)):
@@ -164,14 +164,14 @@ class Daemon:
         return servers
 
     def _serve_http(self) -> None:
-        """Answer on the configured address, if any. Where it cannot be had, each tick tries again."""
+        """Answer on the configured address, if any. If the address is not free, each tick tries again."""
         wanted = self._settings.http
         if self._http is not None and self._http.settings != wanted:
             self._http.stop()
             self._http = None
         if self._http is not None or not wanted.host:
             return
-        from syncd.daemon.http import routes, server  # late: nothing of it is there when it is off
+        from syncd.daemon.http import routes, server  # late: nothing of it is loaded when it is off
 
         try:
             self._http = server.HttpServer(wanted, routes.routes(self._verbs, self._live, self._lives))
@@ -186,7 +186,7 @@ class Daemon:
         log.info("http: answering on %s port %d", wanted.host, wanted.port)
 
     def _lives(self) -> bool:
-        """Whether the pulse beats that feeds the manager's watchdog."""
+        """Return whether the pulse beats that feeds the manager's watchdog."""
         return self._notifier.was_fed(self._heartbeats.limit_seconds)
 
     def _apply(self, settings: Settings) -> None:
@@ -209,7 +209,7 @@ class Daemon:
                 return
 
     def _wait(self, seconds: float) -> bool:
-        """Wait until the next tick is due, which is soon after work began or ended. False means stop."""
+        """Wait until the next tick is due, which is soon after work began or ended; return False to stop."""
         until = self._clock.monotonic() + seconds
         while (left := until - self._clock.monotonic()) > 0:
             try:
@@ -227,7 +227,7 @@ class Daemon:
         return True
 
     def _turned(self) -> None:
-        """Work began or ended, so the status line has to change, and ticks are to follow each other."""
+        """Have the status line updated and the ticks resumed, because work began or ended."""
         if (self._notifier.listens or self._ticks_slowly) and not self._turn_waits:
             self._turn_waits = True
             self._asked.put("turn")
@@ -285,7 +285,7 @@ class Daemon:
         return trouble
 
     def _look_for_sleep(self) -> None:
-        """After a suspend, connections are dead and events may be lost: try paused stores again, and scan."""
+        """After a suspend, try paused stores again and scan: connections are dead, and events may be lost."""
         slept = process.suspended_seconds()
         if slept - self._slept > _SLEPT_SECONDS:
             log.info("the machine was suspended for %.0f s: all sources are scanned", slept - self._slept)
@@ -296,7 +296,7 @@ class Daemon:
         self._slept = slept
 
     def _look_for_rest(self) -> None:
-        """Some time after work, which leaves much of its memory behind, give back what is free: once."""
+        """Give back free memory once, some time after work ends: work leaves much of it behind."""
         now = self._clock.monotonic()
         if not self._ticks_slowly:
             self._worked_at = now
@@ -307,7 +307,7 @@ class Daemon:
             process.give_back_memory()
 
     def _ask_reload(self, asks: control.Asks) -> dict[str, Any]:
-        """For another thread: reload, and return the outcome; gives up when the caller no longer `asks`."""
+        """Reload, and return the outcome, for another thread; give up when the caller no longer `asks`."""
         answer: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._answers.put(answer)
         self._asked.put("reload")
@@ -320,9 +320,9 @@ class Daemon:
         raise StateError(f"the reload did not end within {_RELOAD_SECONDS:.0f} s; its log says why")
 
     def _apply_reload(self) -> dict[str, Any]:
-        """Read the new configuration and apply it; returns what changed, or every mistake.
+        """Read and apply the new configuration; return what changed, or every mistake.
 
-        After any error the old one stays in use.
+        After an error the old configuration stays in use.
         """
         self._notifier.reloading()
         try:
@@ -358,10 +358,9 @@ class Daemon:
         return {"problems": why}
 
     def _drain(self) -> None:
-        """Before the end, carry what is known, for as long as the configuration allows; a second signal ends
-        that.
+        """Send known changes before the end, as long as the configuration allows or until a second signal.
 
-        The manager waits for as long as there is progress.
+        The manager waits while there is progress.
         """
         seconds, seen = self._settings.stop.timeout_seconds, -1
         self._live.stops_at = self._clock.monotonic() + seconds
@@ -385,7 +384,7 @@ class Daemon:
             log.error("stopping: known changes could not be sent: %s", error)
 
     def _what_stayed(self) -> int:
-        """Say what is known and not in the store at the end; returns the exit code."""
+        """Log what is known and not in the store at the end; return the exit code."""
         try:
             files, kept_back = flush.stayed(self._pipeline)
         except StateError as error:
@@ -400,7 +399,7 @@ class Daemon:
         return EXIT_PARTLY if files or kept_back else 0
 
     def _asked_at_once(self) -> str:
-        """The next word that was put into the queue; empty if none was."""
+        """Return the next word in the queue without waiting; empty: none."""
         try:
             return self._asked.get_nowait()
         except queue.Empty:
@@ -434,7 +433,7 @@ class Daemon:
                 signal.signal(number, handler)
 
     def _extent(self, settings: Settings) -> str:
-        """How much there is to carry."""
+        """Return how much there is to carry, for the log."""
         stores = counted(len(self._pipeline.store_runners), "store")
         return f"{counted(len(settings.sources), 'source')}, {stores}"
 

@@ -1,6 +1,6 @@
-"""What is known about one file: its word, the rule that takes or leaves it, its record, what would be done.
+"""What is known about one file: its word, the rule that takes or leaves it, its record, the next step.
 
-From the state alone, or with what the running daemon adds.
+It needs only the state; a running daemon adds what it knows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from syncd.state.state import State
 
 
 class Found(Struct, frozen=True):
-    """A path, and the source that it is in."""
+    """A path, and the source that contains it."""
 
     source: Source
     path: str
@@ -51,9 +51,9 @@ class LiveFile(Struct, frozen=True):
 
 
 def find(sources: Sequence[Source], path: str) -> Found | None:
-    """The source that the absolute `path` is in; None: in none.
+    """Return the source that contains the absolute `path`; None: none does.
 
-    First as it is written, so that a link in a source is not followed, then with the links above it resolved.
+    It tries the path as written, so that a link in a source is not followed, then without links above it.
     """
     written = os.path.normpath(path)
     directory, name = os.path.split(written)
@@ -68,7 +68,7 @@ def find(sources: Sequence[Source], path: str) -> Found | None:
 
 
 def as_folder(found: Found, state: State) -> Found:
-    """The folder itself, if it is an empty one that is carried, or was, and is gone. Raises StateError."""
+    """Return the folder itself if it is empty and carried, or was and is gone. Raises StateError."""
     folder = replace(found, path=f"{found.path.rstrip(FOLDER)}{FOLDER}")
     if not found.path or not Rules.of(found.source).wants_file(folder.path):
         return found
@@ -77,7 +77,7 @@ def as_folder(found: Found, state: State) -> Found:
 
 
 def report(found: Found, state: State, live: LiveFile | None, now_ns: int) -> dict[str, Any]:
-    """Everything about one path, as JSON. Raises StateError."""
+    """Return everything about one path, as JSON. Raises StateError."""
     found = as_folder(found, state)
     source, ref = found.source, found.ref
     recorded, failure, checkpoint = state.recorded(ref), state.failures.find(ref), state.checkpoints.find(ref)
@@ -129,14 +129,14 @@ def report(found: Found, state: State, live: LiveFile | None, now_ns: int) -> di
 
 
 def _held(source: Source, recorded: Recorded | None, state: State) -> str:
-    """Why the deletion of an object of the source waits, as far as that is known where no daemon runs."""
+    """Return why deletions of the source wait, as far as that is known without a daemon."""
     if recorded is None or source.on_delete is OnDelete.KEEP:
         return ""
     return state.last_scan(source.name).unseen or deletions_held(source, recorded.store_id, state)
 
 
 def _evidence(facts: Facts) -> dict[str, Any]:
-    """What the disk and the state hold."""
+    """Return what the disk and the state hold."""
     seen, recorded, arrived, failure = facts.seen, facts.recorded, facts.arrived, facts.failure
     told: dict[str, Any] = dict.fromkeys(("disk", "recorded", "unfinished", "failure"))
     if seen is None:
@@ -167,12 +167,12 @@ class _Looked(Struct, frozen=True):
     source_waits: str = ""
     """Why the source waits; empty: its folder can be opened."""
     unseen: str = ""
-    """Why the path cannot be looked at; empty: `seen` holds."""
+    """Why the path cannot be looked at; empty: `seen` is valid."""
     seen: FileStat | Irregular | None = None
     left_out: Verdict | None = None
-    """What beside the patterns leaves it out."""
+    """What leaves it out besides the patterns."""
     near: str = ""
-    """Where nothing is there: a name that looks the same."""
+    """If nothing is there: a name that looks the same."""
 
 
 def _look(found: Found, recorded: Recorded | None) -> _Looked:
@@ -184,7 +184,7 @@ def _look(found: Found, recorded: Recorded | None) -> _Looked:
     except (FileVanished, FileUnreadable) as error:
         return _Looked(f"its directory cannot be opened: {error}")
     try:
-        # A file at its end ends the way.
+        # If the path is a file's, this ends before the file.
         left_out = selection.of_way(root_fd, source, path.rstrip(FOLDER))
         if not path:
             return _Looked(seen=Irregular("directory"), left_out=left_out)
@@ -203,7 +203,7 @@ def _look(found: Found, recorded: Recorded | None) -> _Looked:
 def _difference(
     seen: FileStat | Irregular | None, recorded: Recorded | None, key: str, store_id: str | None
 ) -> str | None:
-    """What tells the file from its record. Without a daemon the identity of the store is not known."""
+    """Return what tells the file from its record. Without a daemon the store's identity is not known."""
     if not isinstance(seen, FileStat):
         return None
     if recorded is not None and (recorded.key, store_id or recorded.store_id) != (key, recorded.store_id):
@@ -227,7 +227,7 @@ def _rule(source: Source, verdict: Verdict) -> dict[str, Any]:
 
 
 def _next(word: str, facts: Facts) -> str:
-    """What would be done, and why."""
+    """Return what would be done, and why."""
     if word in ("settling", "pending", "uploading", "unwatched"):
         what = "its content is compared with the record, and sent if it differs"
         return f"{what}: {facts.difference or 'an event marked it'}" if facts.recorded else "it is sent: new"

@@ -1,6 +1,6 @@
-"""Waits until what is known now is in the store: the verb behind `syncd flush`, and behind `syncd sync`.
+"""Waits until what is known now is in the store, for `syncd flush` and `syncd sync`.
 
-Says also what is not there when the daemon ends.
+It also reports what is not in the store when the daemon ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from syncd.pipeline.workers import Workers
 _STEP_SECONDS = 0.1
 _HASTEN_STEPS = 5  # a file that was too young is deferred by its settle period, and hastened again
 _SHUT_SECONDS = 60.0
-"""A store that cannot be used for so long is not waited for."""
+"""The flush stops waiting for a store that has been unusable for so long."""
 _DONE = ("Upload", "Copy", "Refresh", "Delete", "Adopt")
 
 
@@ -31,12 +31,12 @@ def flush(
     scan: bool = False,
     goes_on: Callable[[], bool] = lambda: True,
 ) -> dict[str, Any]:
-    """Carry what is known of these sources now, and say what came of it.
+    """Send what is known of these sources now, and return what came of it.
 
-    `scan` looks for changes first. Files are not waited for until they have been quiet, but one that is being
-    written is not read. Ends after `seconds` at the latest, and earlier when only a pause, a missing root, a
-    failure or a store that cannot be used keeps files back, or when `goes_on`, which is called again and
-    again, returns False. Raises ValueError when the daemon stops before that, StateError.
+    With `scan` it looks for changes first. It does not wait for files to settle, but reads no file that is
+    being written. It ends after `seconds` at the latest, and earlier when only a pause, a missing root, a
+    failure or an unusable store keeps files back, or when `goes_on`, which it calls often, returns False.
+    Raises ValueError when the daemon stops before that, StateError.
     """
     work = _Flush(pipeline, sources, seconds, goes_on)
     if scan:
@@ -49,7 +49,7 @@ def flush(
 
 
 def stayed(pipeline: Pipeline) -> tuple[int, Mapping[str, str]]:
-    """How many known files are not in the store, and why whole sources may have more. Raises StateError."""
+    """Return how many known files are not in the store, and why sources may have more. Raises StateError."""
     work = _Flush(pipeline, list(pipeline.source_runners), None, lambda: True)
     work.note_dirty()
     work.leave_out_sent()
@@ -80,12 +80,12 @@ class _Flush:
         self._bytes_before = tally.bytes_sent, tally.bytes_saved
 
     def runners(self) -> list[SourceRunner]:
-        """Those of the sources that a reload has not removed."""
+        """Return the runners of the sources that no reload has removed."""
         runners = self._pipeline.source_runners
         return [runners[name] for name in self._sources if name in runners]
 
     def scans_are_over(self) -> bool:
-        """Whether every source was scanned, or cannot be: its thread may wait for a store that is shut."""
+        """Return whether every source was scanned, or cannot be while its root or store is away."""
         return all(
             runner.settled()
             or runner.news.waiting_for
@@ -95,17 +95,17 @@ class _Flush:
         )
 
     def note_dirty(self) -> None:
-        """What is dirty now is what this flush is about."""
+        """Note the dirty files: they are what this flush waits for."""
         self._noted = self._pipeline.clock.monotonic()
         self._files = {ref for ref in self._dirty() if ref.source in self._sources}
 
     def leave_out_sent(self) -> None:
-        """Leave out what was sent a moment ago, and is only to be looked at once more."""
+        """Leave out files that were just sent and only wait for a second look."""
         for workers in self._workers():
             self._files -= workers.queue.sent()
 
     def is_over(self) -> bool:
-        """Whether each of its files was carried, or is kept back by what no waiting ends."""
+        """Return whether each of its files was carried, or cannot be however long it waits."""
         dirty = self._dirty()
         waits = {runner.source.name for runner in self.runners() if not self._is_kept(runner)}
         return not any(
@@ -113,7 +113,7 @@ class _Flush:
         )
 
     def wait(self, condition: Callable[[], bool]) -> None:
-        """Hasten the files until the condition holds, or the time is over."""
+        """Hasten the files until the condition holds or the time is over. Raises ValueError at a stop."""
         step = 0
         while not condition() and self._goes_on():
             if self._until is not None and self._pipeline.clock.monotonic() >= self._until:
@@ -127,7 +127,7 @@ class _Flush:
             time.sleep(_STEP_SECONDS)
 
     def answer(self) -> dict[str, Any]:
-        """What was done since the beginning, and what was not."""
+        """Return what was done since the beginning, and what was not."""
         tally, failed = self._pipeline.tally, self._pipeline.state.failures.count()
         left = [deferred for ref, deferred in self._dirty().items() if ref in self._files]
         failures = sum(failed.get(name, 0) for name in self._sources)
@@ -151,17 +151,17 @@ class _Flush:
         return list({id(runner.workers): runner.workers for runner in self.runners()}.values())
 
     def _dirty(self) -> dict[FileRef, bool]:
-        """The dirty files, and whether each is deferred because it failed."""
+        """Return the dirty files, and whether each is deferred because it failed."""
         return {
             ref: on for workers in self._workers() for ref, on in workers.queue.dirty(self._noted).items()
         }
 
     def _is_kept(self, runner: SourceRunner) -> bool:
-        """Whether its files stay however long this waits: paused, or the store has been shut for long."""
+        """Return whether its files stay however long this waits: paused, or a store long shut."""
         return self._is_shut(runner.workers) or self._is_held(runner)
 
     def _is_shut(self, store: Workers) -> bool:
-        """Whether the store has been shut for long."""
+        """Return whether the store has been shut for long."""
         now = self._pipeline.clock.monotonic()
         if not store.queue.is_shut:
             self._shut_since.pop(store.name, None)

@@ -23,19 +23,19 @@ from syncd.sources.watch.watcher import Watcher
 from syncd.transfer.pace.progress import Durations
 
 _RESTLESS_SETTLES = 10
-"""`never_quiet` names each file that has kept changing for so many settle periods, and a minute."""
+"""`never_quiet` lists a file that has kept changing for so many settle periods, and a minute."""
 _MOST_ERRORS = 20_000
 
 
 class Measured(NamedTuple):
-    """What is counted since the start, too finely for the status."""
+    """Counters since the start that are too detailed for the status."""
 
     answers: Mapping[str, Mapping[tuple[str, str], int]]
-    """Of each store: requests by operation and outcome."""
+    """Store -> requests by operation and outcome."""
     durations: Mapping[str, Mapping[str, Durations]]
-    """Of each store: of requests, by operation."""
+    """Store -> durations of requests by operation."""
     delays: Mapping[str, Durations]
-    """Of each source: from the notice of a change to the object."""
+    """Source -> delays from the notice of a change to the object."""
 
 
 class Live:
@@ -50,7 +50,7 @@ class Live:
         self.health = ""
         """What is wrong with the daemon; empty if nothing is."""
         self.stops_at: float | None = None
-        """When the daemon, which stops, sends nothing more (monotonic); None: it does not stop."""
+        """When the stopping daemon sends nothing more (monotonic seconds); None: it does not stop."""
         self._pipeline = pipeline
         self._watcher = watcher
         self._monotonic = monotonic
@@ -59,13 +59,13 @@ class Live:
         """By the wall clock, since the epoch."""
 
     def status(self, sources: tuple[Source, ...]) -> Status:
-        """The status of the daemon and these sources. Raises StateError."""
+        """Return the status of the daemon and these sources. Raises StateError."""
         with suppress(StateError):  # `health` says that the state cannot be written
             self._pipeline.flush_totals()
         return status.report(sources, self._pipeline.state, self)
 
     def measured(self) -> Measured:
-        """What is counted too finely for the status. What is measured goes on growing."""
+        """Return counters too detailed for the status. Its durations keep growing."""
         stores = self._pipeline.store_runners.items()
         return Measured(
             {name: dict(runner.progress.answers) for name, runner in stores},
@@ -74,7 +74,7 @@ class Live:
         )
 
     def coverage(self, source: str) -> EventCoverage:
-        """Which parts of a source the kernel's events do not cover, and why."""
+        """Return which parts of a source the kernel's events do not cover, and why."""
         seen = self._watcher().status().get(source)
         if seen is None or not (seen.mode == "polling" or seen.unwatched):
             return EventCoverage()
@@ -83,7 +83,7 @@ class Live:
     # ---- see `syncd.daemon.status.Live` -----------------------------------------------------------------
 
     def daemon(self) -> DaemonStatus:
-        """The process."""
+        """Return what is known about the process."""
         rate, left = self._pipeline.outlook()
         return DaemonStatus(
             running=True,
@@ -104,19 +104,19 @@ class Live:
         )
 
     def stores(self) -> list[StoreReport]:
-        """The stores that sources use."""
+        """Return the stores that sources use."""
         return [
             StoreReport(name, runner.workers.health.paused_for or None, runner.progress.requests)
             for name, runner in self._pipeline.store_runners.items()
         ]
 
     def rates(self) -> dict[FileRef, float]:
-        """Bytes per second of each file under way, where that can be told."""
+        """Return the bytes per second of each file under way, if known."""
         runners = self._pipeline.store_runners.values()
         return {ref: rate for runner in runners for ref, rate in runner.progress.rates().items()}
 
     def queue(self, limit: int) -> list[tuple[FileRef, Word]]:
-        """The dirty files, at most `limit`, those in work first, with their words. Raises StateError."""
+        """Return at most `limit` dirty files with their words, those in work first. Raises StateError."""
         found: list[tuple[FileRef, Word]] = []
         errors = {
             failure.ref: failure.error
@@ -135,7 +135,7 @@ class Live:
         return sorted(found, key=lambda each: (order.index(each[1].word), each[0]))[:limit]
 
     def _waits(self, source: str, store: str) -> str:
-        """Why nothing of a source is sent at the moment; empty: it is."""
+        """Return why nothing of a source is sent at the moment; empty: it is sent."""
         pauses = self._pipeline.state.pauses()
         if ("source", source) in pauses:
             return f"the source is paused {paused_words(pauses['source', source])}"
@@ -143,7 +143,7 @@ class Live:
         return f"store {store} is paused: {why}" if why else ""
 
     def _store_waits(self, store: str) -> str:
-        """Why nothing is sent to a store at the moment."""
+        """Return why nothing is sent to a store at the moment; empty: it is sent."""
         pauses = self._pipeline.state.pauses()
         for what in (("all", ""), ("store", store)):
             if what in pauses:
@@ -153,20 +153,20 @@ class Live:
         return self._pipeline.store_runners[store].workers.health.paused_for
 
     def pending(self) -> dict[str, int]:
-        """Dirty files by source, those in progress included."""
+        """Return the number of dirty files of each source, those in progress included."""
         return self._pipeline.pending()
 
     def deferred(self) -> Counter[str]:
-        """Dirty files by source whose last attempt failed."""
+        """Return the number of dirty files of each source whose last attempt failed."""
         runners = self._pipeline.store_runners.values()
         return sum((runner.workers.queue.deferred() for runner in runners), Counter())
 
     def in_flight(self) -> list[tuple[FileRef, int, int]]:
-        """Files under way, with bytes done and bytes in all."""
+        """Return the files under way, with the bytes done and the bytes in all."""
         return self._pipeline.in_flight()
 
     def file(self, ref: FileRef) -> LiveFile | None:
-        """What the daemon knows about one path; None while a reload adds its source."""
+        """Return what the daemon knows about one path; None: a reload is adding its source."""
         runner = self._pipeline.source_runners.get(ref.source)
         if runner is None:
             return None
@@ -188,13 +188,13 @@ class Live:
         )
 
     def _since(self, moment: float | None) -> str | None:
-        """A moment of the monotonic clock as the wall clock says it."""
+        """Return the wall clock time of a moment of the monotonic clock."""
         if moment is None:
             return None
         return iso(self._pipeline.clock.now_ns() - int((self._monotonic() - moment) * 1e9))
 
     def source(self, name: str) -> LiveSource | None:
-        """What is known about a source beyond its numbers; None while a reload adds it."""
+        """Return what is known about a source beyond its numbers; None: a reload is adding it."""
         runner = self._pipeline.source_runners.get(name)
         seen = self._watcher().status().get(name)
         if runner is None or seen is None:
@@ -240,5 +240,5 @@ class Live:
 
 
 def _carried_seconds(longest: float) -> float:
-    """How long a file may be restless and is carried nevertheless."""
+    """Return how long a file may be restless before it is carried as it is; 0: no such limit."""
     return longest if longest < inf else 0.0

@@ -1,6 +1,6 @@
 """Log lines for people, programs or the journal. Repeated messages are throttled, secrets masked.
 
-One handler on the root logger does all of it and writes to one stream (standard error). If that is the
+One handler on the root logger does all of it and writes to one stream (standard error). If the stream is the
 journal, each line starts with its priority, ``<N>``, as sd-daemon(3) defines it.
 """
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from syncd.config.load import LogSettings
 
 _BURST = 20
-"""Lines at level INFO that one cause may have a minute: enough to show each of a few uploads."""
+"""Lines at level INFO that one cause may log a minute: enough to show each of a few uploads."""
 _MOST_CAUSES = 1000
-"""Causes that the throttle remembers at a time."""
+"""Causes that the throttle remembers at once."""
 _TALKATIVE = {"urllib3": logging.DEBUG, "watchdog": logging.DEBUG, "botocore": logging.INFO}
-"""From which level on they are written with -vv. Below that, botocore tells the answers that bring keys."""
+"""The level from which they log with -vv. Below it, botocore logs the answers that bring keys."""
 _RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 _MOST_WAITING = 1000
-"""Lines that wait for a stream that takes nothing; later ones are lost, and counted."""
+"""Lines that wait for a stream that takes nothing. Later ones are lost, and counted."""
 _PATIENCE_SECONDS = 1.0
 
 
@@ -50,8 +50,8 @@ def set_up(
 
     With ``format: auto`` the journal gets its own format, any other stream text. `verbosity` is the number
     of ``-v``, or minus the number of ``-q``; each moves the level by one. From 2 on, libraries log as well.
-    Unless the caller `waits`, it goes on where the stream takes nothing: a pipe that no program reads, or a
-    file on a file system that does not answer.
+    Without `waits` the caller goes on if the stream takes nothing: a pipe that no program reads, or a file on
+    a file system that does not answer.
     """
     formatter = _format(settings.format, stream, os.environ if environ is None else environ)
     out: TextIO | _Writer = stream
@@ -72,7 +72,7 @@ def set_up(
 
 
 def report_suppressed() -> None:
-    """Log how many lines were suppressed, for each cause whose minute is over. Call this now and then."""
+    """Log how many lines were suppressed for each cause whose minute is over. Call this now and then."""
     for handler in logging.getLogger().handlers:
         for one in handler.filters:
             if isinstance(one, Throttle):
@@ -80,7 +80,7 @@ def report_suppressed() -> None:
 
 
 def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether `stream` is the journal: ``$JOURNAL_STREAM`` names the device and inode of its socket."""
+    """Return whether `stream` is the journal: ``$JOURNAL_STREAM`` has the device and inode of its socket."""
     try:
         seen = os.fstat(stream.fileno())
     except (OSError, ValueError):  # io.UnsupportedOperation is both
@@ -93,8 +93,8 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def _masked(text: str) -> str:
-    """The text without secrets. Only that module takes them in: where it is not loaded, there are none, and
-    most commands need not load it.
+    """Return the text without secrets. If the module of secrets is not loaded there are none: most commands
+    do not need it.
     """
     takes = sys.modules.get("syncd.storage.http.credentials")
     return str(takes.hidden.mask(text)) if takes is not None else text
@@ -112,7 +112,7 @@ class _Cause(Struct):
 
 class Throttle(logging.Filter):
     """Passes the first line of a cause (at level INFO the first twenty), suppresses the others for `seconds`,
-    then says how many there were.
+    then reports how many there were.
 
     Lines have the same cause if logger, level and the record's ``cause`` attribute (by default the template
     of the message) are equal. DEBUG is never throttled. `say` receives the lines with the numbers.
@@ -150,7 +150,7 @@ class Throttle(logging.Filter):
             return False
 
     def report_suppressed(self, *, at_end: bool = False) -> None:
-        """Say one line for each cause whose time is over, or `at_end`, and that had lines suppressed."""
+        """Report each cause that had lines suppressed and whose time is over, or each `at_end`."""
         now = math.inf if at_end else self._now()
         with self._lock:
             over = [cause for cause, known in self._causes.items() if known.until <= now]
@@ -198,18 +198,18 @@ class _Lines(logging.StreamHandler["TextIO | _Writer"]):
         return f"{self._formatted(told)}{self.terminator}{text}"
 
     def _formatted(self, record: logging.LogRecord) -> str:
-        # File names may hold bytes that are not text, and foreign text what a terminal obeys.
+        # File names may hold bytes that are not text; foreign text may hold control codes.
         text = super().format(record).encode("utf-8", "backslashreplace").decode()
         return _masked(_CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text))
 
     def say(self, record: logging.LogRecord) -> None:
-        """Emit past the filters."""
+        """Emit without passing the filters."""
         with self.lock or contextlib.nullcontext():
             self.emit(record)
 
 
 class _Writer:
-    """Writes to a descriptor in a thread of its own. A caller goes on when its line is out, or when the
+    """Writes to a descriptor in its own thread. A caller goes on when its line is written, or when the
     descriptor has taken nothing for `_PATIENCE_SECONDS`.
     """
 
@@ -217,13 +217,13 @@ class _Writer:
         self._descriptor = descriptor
         self._changed = threading.Condition()
         self._waiting: deque[bytes] = deque()
-        """The first of them is being written."""
+        """The first one is being written."""
         self._lost = 0
         self._is_stuck = self._closed = False
         self._thread: threading.Thread | None = None
 
     def write(self, text: str) -> None:
-        """Write some lines; count them as lost where too many wait."""
+        """Write some lines; count them as lost if too many wait."""
         with self._changed:
             if self._closed or len(self._waiting) >= _MOST_WAITING:
                 self._lost += 1
@@ -238,10 +238,10 @@ class _Writer:
                 self._is_stuck = not is_out
 
     def flush(self) -> None:
-        """As of a stream: nothing is kept back."""
+        """Do nothing, for the interface of a stream: nothing is kept back."""
 
     def lost(self) -> int:
-        """How many lines were lost, once there is room again; counts from 0 then."""
+        """Return how many lines were lost and reset the count, once there is room again; 0 before that."""
         with self._changed:
             if len(self._waiting) >= _MOST_WAITING:
                 return 0
@@ -249,7 +249,7 @@ class _Writer:
             return lost
 
     def close(self) -> None:
-        """Take nothing more; what waits is still written."""
+        """Take no more lines; those that wait are still written."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -261,7 +261,7 @@ class _Writer:
                 if not self._waiting:
                     return
                 line = memoryview(self._waiting[0])
-            with contextlib.suppress(OSError):  # a log that is gone stops nothing
+            with contextlib.suppress(OSError):  # a log that is gone must not stop the daemon
                 while line:
                     line = line[os.write(self._descriptor, line) :]
             with self._changed:

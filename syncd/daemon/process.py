@@ -24,8 +24,8 @@ _M_ARENA_MAX = -8  # mallopt(3)
 def keep_memory_private() -> None:
     """Prevent core files of this process, as far as possible: they would contain keys.
 
-    The limit does not bind a program that the kernel pipes cores to; being undumpable does. It also keeps
-    debuggers of the same user out. Root can still attach, and signals still end the process as usual.
+    The core limit does not bind a program that the kernel pipes cores to; being undumpable does, and also
+    keeps debuggers of the same user out. Root can still attach, and signals still end the process as usual.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     with suppress(OSError, ValueError):
@@ -35,10 +35,10 @@ def keep_memory_private() -> None:
 
 
 def machine_id() -> str:
-    """The id of this machine; empty where it has none that is its own and lasts.
+    """Return the id of this machine; empty: it has none of its own that lasts.
 
-    A container's root is made of the layers of an image: an id there repeats in each container of the image,
-    or goes with the container. One that was mounted there on purpose counts.
+    A container's root comes from the layers of an image: an id there repeats in each container of the image,
+    or vanishes with the container. An id that was mounted there counts.
     """
     mounted: Mapping[str, mounts.Mount] = {}
     with suppress(OSError), open(mounts.TABLE, "rb") as table:
@@ -55,25 +55,25 @@ def machine_id() -> str:
 
 
 def suspended_seconds() -> float:
-    """How long the machine has been suspended since it booted."""
+    """Return how many seconds the machine has been suspended since it booted."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
 
 
 def share_one_heap() -> None:
-    """Have all threads share one heap of the allocator, which else keeps up to eight for each processor."""
+    """Have all threads share one heap; otherwise the allocator keeps up to eight for each processor."""
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def give_back_memory() -> None:
-    """Give back to the kernel what is free, and what only waits for the collector."""
+    """Collect garbage, and give free memory back to the kernel."""
     gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def raise_descriptor_limit() -> None:
-    """Raise the soft limit to the hard one. It protects programs that use select(2); syncd uses poll."""
+    """Raise the soft limit to the hard one. The soft one protects users of select(2); syncd uses poll."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

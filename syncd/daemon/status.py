@@ -1,4 +1,4 @@
-"""What `syncd status` says, as one frozen value: from the state alone, or with what the running daemon adds.
+"""What `syncd status` reports, as one frozen value: from the state, or with what the running daemon adds.
 
 The control socket, the line for systemd, the table and the JSON all read the same `Status`.
 """
@@ -25,7 +25,7 @@ _MOST_FAILURES = 20
 _MOST_NAME = 24
 _HEADINGS = ("source", "files", "bytes", "pending", "moving", "failed", "last scan (UTC)")
 Line = tuple[str, str]
-"""A text, and what it is painted in: ``red``, ``yellow`` or nothing."""
+"""A text, and its colour: ``red``, ``yellow`` or empty."""
 
 
 class DaemonStatus(Struct, frozen=True):
@@ -39,17 +39,17 @@ class DaemonStatus(Struct, frozen=True):
     stores_paused: Mapping[str, str] = field(default_factory=dict)
     """Store -> why nothing is sent to it at the moment."""
     bytes_per_second: int | None = None
-    """What is sent to all stores together; None while nothing is, and in the first seconds."""
+    """The rate to all stores together; None while nothing is sent, and in the first seconds."""
     seconds_left: int | None = None
-    """Until everything that is known is sent, by bytes and by files; None where that cannot be told."""
+    """Until everything known is sent, by bytes and by files; None: unknown."""
     bytes_by_minute: Sequence[int] = ()
-    """What was sent in each minute of the last hour, the oldest first."""
+    """Bytes sent in each minute of the last hour, the oldest first."""
     bandwidth_limit: int | None = None
     """Bytes per second that may be sent now; None: no limit."""
     stopping_seconds: int | None = None
-    """While it stops and sends what is known first: how much longer it may; None: it does not stop."""
+    """How long a daemon that stops may still send what is known; None: it does not stop."""
     state_rebuilt: str | None = None
-    """Why the state had to begin empty."""
+    """Why the state had to start empty."""
     error: str | None = None
     config: str | None = None
     """The configuration file of the daemon, or of the command that read the state."""
@@ -57,7 +57,7 @@ class DaemonStatus(Struct, frozen=True):
 
 
 class FileCounts(Struct, frozen=True):
-    """Files of one source. A file counts once: in flight, or pending, or failed."""
+    """Files of one source. A file counts once: as in flight, pending or failed."""
 
     recorded: int
     pending: int
@@ -66,7 +66,7 @@ class FileCounts(Struct, frozen=True):
 
 
 class ByteCounts(Struct, frozen=True):
-    """Bytes of one source; `pending` are those that uploads under way have yet to send."""
+    """Bytes of one source; `pending` are those that uploads under way still have to send."""
 
     recorded: int
     pending: int
@@ -96,9 +96,9 @@ class LiveSource(Struct, frozen=True):
     never_quiet: Sequence[str] = ()
     watch: WatchStatus | None = None
     oldest_pending: str | None = None
-    """Since when the file waits that waits the longest and has not failed."""
+    """Since when the file waits that has waited longest without failing."""
     last_upload: str | None = None
-    """When the last object was made or copied since the daemon started."""
+    """When the last object was written or copied since the daemon started."""
     actions: Mapping[str, int] = field(default_factory=dict)
     """Files since the daemon started, by what was done: upload, copy, delete, refresh, nothing."""
     failures: Mapping[str, int] = field(default_factory=dict)
@@ -129,18 +129,18 @@ class SourceReport(Struct, frozen=True):
     differences: Sequence[str] = ()
     """The first of them, each with what was found."""
     last_audit: str | None = None
-    """When the daemon last ended a round of comparing all objects; None: it did not yet."""
+    """When the daemon last finished a round of comparing all objects; None: never."""
     audited: int = 0
     """The files of that round."""
     repaired: int = 0
-    """Those of them that it had sent again."""
+    """Those of them that it sent again."""
     paused: str | None = None
-    """By whom it is paused, and until when; None: it is not."""
+    """Who paused it, and until when; None: it is not paused."""
     live: LiveSource | None = None
 
     @property
     def word(self) -> str:
-        """How the source stands: the word of a file that says it, or ``paused``."""
+        """Return how the source stands: the word of a file that stands so, or ``paused``."""
         if (self.live and self.live.waiting_for) or self.last_scan is None:
             return "unknown"
         if self.paused is not None:
@@ -151,7 +151,7 @@ class SourceReport(Struct, frozen=True):
 
     @property
     def unlike(self) -> str:
-        """That objects are not as recorded, and what mends them; empty: the last audit found nothing."""
+        """Return that objects differ from their records, and the remedy; empty: an audit found none."""
         return differ_words(self.differing, self.differences)
 
 
@@ -177,11 +177,11 @@ class FailureReport(Struct, frozen=True):
 
 
 class StoreReport(Struct, frozen=True):
-    """One store, of which only a running daemon knows."""
+    """One store. Only a running daemon knows about stores."""
 
     name: str
     trouble: str | None = None
-    """Why nothing is sent although it should be; None: it works, or is paused by the operator."""
+    """Why nothing is sent although it should be; None: the store works, or the operator paused it."""
     requests: int = 0
     """Since the daemon started, or the store was last reconfigured."""
 
@@ -194,13 +194,13 @@ class Status(Struct, frozen=True):
     in_flight: Sequence[InFlight]
     failures: Sequence[FailureReport]
     totals: Mapping[str, Any]
-    """Counted since the state began; ``by_cause`` says why bytes were not sent, and what these files cost."""
+    """Counted since the state began; ``by_cause`` says why bytes were not sent, and what those files cost."""
     stores: Sequence[StoreReport] = ()
 
     def to_json(self, *, table: bool = False) -> dict[str, Any]:
-        """`syncd status --json`. A running daemon adds keys, to itself and to each source.
+        """Return the JSON of `syncd status --json`. A running daemon adds keys, to itself and to each source.
 
-        With `table` the lines for people are beside it: what asks for them loads next to nothing.
+        With `table` it includes the lines for people, so that a command that asks for them loads little.
         """
         data: dict[str, Any] = to_builtins(self)
         if self.daemon.health is None:  # no daemon was asked: only the keys that are always there
@@ -218,7 +218,7 @@ class Status(Struct, frozen=True):
         return {**data, "lines": list(lines(self))} if table else data
 
     def line(self) -> str:
-        """The summary in one line, as ``systemctl status`` shows it."""
+        """Return the summary in one line, as ``systemctl status`` shows it."""
         pending = sum(source.files.pending for source in self.sources)
         flying = sum(source.files.in_flight for source in self.sources)
         failed = sum(source.files.failed for source in self.sources)
@@ -246,36 +246,36 @@ class Live(Protocol):
     """What only the running daemon knows."""
 
     def daemon(self) -> DaemonStatus:
-        """The process."""
+        """Return what is known about the process."""
         ...
 
     def pending(self) -> Mapping[str, int]:
-        """Dirty files by source, those in progress included."""
+        """Return the number of dirty files of each source, those in progress included."""
         ...
 
     def deferred(self) -> Mapping[str, int]:
-        """Dirty files by source whose last attempt failed."""
+        """Return the number of dirty files of each source whose last attempt failed."""
         ...
 
     def in_flight(self) -> Sequence[tuple[FileRef, int, int]]:
-        """Files under way, with bytes done and bytes in all."""
+        """Return the files under way, with the bytes done and the bytes in all."""
         ...
 
     def rates(self) -> Mapping[FileRef, float]:
-        """Bytes per second of files under way, where that can be told."""
+        """Return the bytes per second of files under way, if known."""
         ...
 
     def source(self, name: str) -> LiveSource | None:
-        """What is known about a source beyond its numbers; None if it is being added."""
+        """Return what is known about a source beyond its numbers; None: it is being added."""
         ...
 
     def stores(self) -> Sequence[StoreReport]:
-        """The stores that sources use."""
+        """Return the stores that sources use."""
         ...
 
 
 def what_waits(source: SourceReport) -> Iterator[str]:
-    """What keeps back files or deletions of a source, and what the operator can do, a line each."""
+    """Yield what keeps back files or deletions of a source, and what the operator can do, a line each."""
     live = source.live or LiveSource()
     if live.waiting_for:
         yield f"waiting: {live.waiting_for}"
@@ -291,14 +291,14 @@ def what_waits(source: SourceReport) -> Iterator[str]:
 
 
 def report(sources: Sequence[Source], state: State, live: Live | None) -> Status:
-    """The status of these sources. Raises StateError."""
+    """Return the status of these sources. Raises StateError."""
     exact = live is None
     if live is None:  # nothing runs: the uploads that the next start continues
         flying = [(each.ref, _done(each), each.fingerprint.size) for each in state.checkpoints.all()]
     else:
         flying = list(live.in_flight())
     rates = live.rates() if live is not None else {}
-    # A daemon that sends small files has little time to answer: each question to the state costs some of it.
+    # A daemon that sends small files has little time to answer, and each query of the state takes some of it.
     known = state.summaries(exact=exact)
     has_failures = any(each.failed for each in known.values())
     dirty, deferred = (live.pending(), live.deferred()) if live is not None else ({}, {})
@@ -353,9 +353,9 @@ def _source(
     queued: tuple[int, int],
     live: Live | None,
 ) -> SourceReport:
-    """`flying` are bytes done and in all of its files, `queued` how many are dirty, and deferred of these."""
+    """`flying` are the bytes done and in all of its files, `queued` how many are dirty, and deferred."""
     found = state.audits.standing(source.name)[1] if known.differing else ()
-    # The daemon goes on working between the counts: `dirty` may lack a file that is in flight.
+    # The daemon keeps working between the counts: `dirty` may lack a file that is in flight.
     moving, waiting = 0, len(flying)
     if live is not None:
         moving, waiting = len(flying), max(0, queued[0] - len(flying) - min(queued[1], known.failed))
@@ -380,7 +380,7 @@ def _source(
 
 
 def _paused(source: Source, pauses: Mapping[tuple[str, str], int], live: Live | None) -> str | None:
-    """Until when it is paused. A running daemon says of its stores themselves that they are."""
+    """Return until when it is paused. A running daemon reports pauses of its stores itself."""
     whats = (
         [("source", source.name)]
         if live is not None
@@ -397,8 +397,8 @@ def _done(checkpoint: Checkpoint) -> int:
 
 
 def lines(status: Status) -> Iterator[Line]:
-    """A status. Lines are as long as what they say: a terminal folds them, a pipe does not."""
-    return ((one_line(text), style) for text, style in _lines(status))  # the configuration's paths are in it
+    """Yield the lines of a status, as long as their text: a terminal folds them, a pipe does not."""
+    return ((one_line(text), style) for text, style in _lines(status))  # paths may hold anything
 
 
 def _lines(status: Status) -> Iterator[Line]:
@@ -455,7 +455,7 @@ def _daemon_lines(daemon: DaemonStatus) -> Iterator[Line]:
 
 
 def _sources_table(sources: Sequence[SourceReport]) -> Iterator[str]:
-    """A long name has a line of its own, so that numbers can be read whole in 80 columns."""
+    """Yield the table. A long name has its own line, so that numbers fit into 80 columns."""
     rows = [_HEADINGS, *(_row(source) for source in sources)]
     widths = [max(len(row[at]) for row in rows if len(row[at]) <= _MOST_NAME) for at in range(len(_HEADINGS))]
     for name, *numbers, scanned in rows:

@@ -1,7 +1,7 @@
 """What a service tells its manager: readiness, status, reload, stop, and the watchdog's ping.
 
-The protocol is sd_notify(3): lines of ``NAME=value`` in one datagram to the socket that ``$NOTIFY_SOCKET``
-names. Nothing here raises: the daemon runs with or without a manager.
+The protocol is sd_notify(3): lines of ``NAME=value`` in one datagram to the socket in ``$NOTIFY_SOCKET``.
+Nothing here raises: the daemon runs with or without a manager.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 
 _SEND_SECONDS = 1.0
-"""A manager that does not read its socket delays the daemon by no more than this."""
+"""A manager that does not read its socket delays the daemon by at most this."""
 
 
 class Notifier:
@@ -33,7 +33,7 @@ class Notifier:
 
     @property
     def listens(self) -> bool:
-        """Whether there is a manager."""
+        """Return whether there is a manager."""
         return self._address is not None
 
     def ready(self, status: str) -> None:
@@ -58,13 +58,13 @@ class Notifier:
         self._send("STOPPING=1")
 
     def watchdog(self) -> None:
-        """The ping. Only for a caller that has just seen no thread late (`syncd.transfer.pace.heartbeat`)."""
+        """Send the ping. Call it only after seeing no late thread (`syncd.transfer.pace.heartbeat`)."""
         self._fed_ns = self._monotonic_ns()
         if self.watchdog_seconds is not None:
             self._send("WATCHDOG=1")
 
     def was_fed(self, within_seconds: float) -> bool:
-        """Whether the last ping, of which there are some also without a manager, is not older than this."""
+        """Return whether the last ping is no older than this. Pings count also without a manager."""
         return self._monotonic_ns() - self._fed_ns <= within_seconds * 1e9
 
     def extend_timeout(self, seconds: float) -> None:
@@ -81,7 +81,7 @@ class Notifier:
 
 
 def _address(text: str) -> str | None:
-    """The address for `socket.sendto`; None if it is of a kind that syncd cannot send to."""
+    """Return the address for `socket.sendto`; None: syncd cannot send to this kind."""
     if text.startswith("/"):
         return text
     if text.startswith("@") and len(text) > 1:
@@ -90,7 +90,7 @@ def _address(text: str) -> str | None:
 
 
 def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
-    """``$WATCHDOG_USEC``, unless ``$WATCHDOG_PID`` names another process."""
+    """Return the value of ``$WATCHDOG_USEC``; None if it is unset or ``$WATCHDOG_PID`` is another process."""
     wait_usec, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
     if not wait_usec.isdecimal() or int(wait_usec) == 0:
         return None
@@ -100,5 +100,5 @@ def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
 
 
 def _one_line(text: str) -> str:
-    """The text without line breaks: one would end the value."""
+    """Return the text without line breaks: one would end the value."""
     return " ".join(text.split())

@@ -41,7 +41,7 @@ MOST_LISTED = 10_000
 class Verbs(Struct, frozen=True):
     """Answers what the command line asks one daemon. `settings` returns the current ones.
 
-    A request that names another configuration file is for another daemon, and answered so.
+    A request that names another configuration file is meant for another daemon; the answer says so.
     """
 
     pipeline: Pipeline
@@ -49,14 +49,14 @@ class Verbs(Struct, frozen=True):
     settings: Callable[[], Settings]
     reload: Callable[[Asks], dict[str, Any]] = lambda asks: {}
     asks: Asks = lambda: True
-    """Whether the one who asked waits for the answer still: a verb that takes long ends where not."""
+    """Returns whether the caller still waits; if not, a long verb ends."""
 
     def sources(self) -> tuple[Source, ...]:
-        """Those of the current configuration."""
+        """Return the sources of the current configuration."""
         return self.settings().sources
 
     def tell(self, request: Request, asks: Asks = lambda: True) -> dict[str, Any]:
-        """Like `answer`, but only questions are answered."""
+        """Answer like `answer`, but only questions."""
         if request.get("command") not in QUESTIONS:
             raise ValueError(
                 "you may query the daemon, but not control it: be root, or the account of the daemon"
@@ -64,7 +64,7 @@ class Verbs(Struct, frozen=True):
         return self.answer(request, asks)
 
     def answer(self, request: Request, asks: Asks = lambda: True) -> dict[str, Any]:
-        """The answer to one request of one who `asks`. Raises ValueError for a wrong request, StateError."""
+        """Answer one request of a caller who `asks`. Raises ValueError for a wrong request, StateError."""
         config = self.settings().path
         asked = request.get("config")
         if asked is not None and _real(str(asked)) != _real(config):
@@ -76,12 +76,12 @@ class Verbs(Struct, frozen=True):
 
 
 def _real(path: str) -> str:
-    """The path without links, as far as no server is asked that may be gone."""
+    """Return the path without links, as far as no server has to be asked that may be gone."""
     return Places(ask=False).real(path)
 
 
 def status(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """The `Status` as JSON; with `table` also as lines for people."""
+    """Return the `Status` as JSON; with `table` also as lines for people."""
     settings = verbs.settings()
     found = verbs.live.status(settings.sources)
     daemon = replace(found.daemon, config=settings.path, state_dir=settings.state_dir)
@@ -94,7 +94,7 @@ def allow_deletes(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 
 def learn(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Remember what `syncd check` found out about `store`, under `name`; the next upload heeds it."""
+    """Remember what `syncd check` learned about `store`, under `name`; the next upload uses it."""
     runner = verbs.pipeline.store_runners.get(str(request.get("store")))
     if runner is None:
         raise ValueError("the daemon knows no such store; check the name, or reload the daemon")
@@ -115,7 +115,7 @@ def accept_root(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 
 def pause(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Pause what `name` means (without one: everything), for `seconds` (without them: until `resume`)."""
+    """Pause what `name` names (without it: everything) for `seconds` (without them: until `resume`)."""
     kind, name = _target(verbs, request)
     seconds = _seconds(request)
     if seconds is not None and not 0 < seconds < 1e9:
@@ -128,7 +128,7 @@ def pause(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 
 def resume(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """End the pause of what `name` means (without one: all pauses)."""
+    """End the pause of what `name` names (without it: all pauses)."""
     pauses = list(verbs.pipeline.state.pauses())
     kind, name = _target(verbs, request, pauses)
     ended = [what for what in pauses if kind == "all" or what == (kind, name)]
@@ -139,14 +139,14 @@ def resume(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 
 def flush(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Carry everything known of `name` now, within `seconds`; with `scan`, look for changes first."""
+    """Send everything known of `name` now, within `seconds`; with `scan`, look for changes first."""
     sources, _ = _scope(verbs, request)
     scan = bool(request.get("scan"))
     return flushing.flush(verbs.pipeline, sources, _seconds(request), scan=scan, goes_on=verbs.asks)
 
 
 def restamp(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Give the objects of `source` the properties that the configuration says; with `dry_run` only look."""
+    """Give the objects of `source` the configured properties; with `dry_run` only look."""
     runner, dry_run = _runner(verbs, request), bool(request.get("dry_run"))
     found = restamping.restamp(
         runner, verbs.pipeline.state, dry_run=dry_run, goes_on=lambda: _goes_on(verbs, runner)
@@ -155,7 +155,7 @@ def restamp(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 
 def adopt(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Record what the store has of the files of `source` already; with `dry_run` only look."""
+    """Record which files of `source` the store already has; with `dry_run` only look."""
     runner, dry_run = _runner(verbs, request), bool(request.get("dry_run"))
     found = adopting.adopt(
         runner, verbs.pipeline.state, dry_run=dry_run, goes_on=lambda: _goes_on(verbs, runner)
@@ -164,13 +164,13 @@ def adopt(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 
 def _goes_on(verbs: Verbs, runner: SourceRunner) -> bool:
-    """Whether the caller still waits, no reload has replaced the runner, and its queue is open."""
+    """Return whether the caller waits, the runner is still in use, and its queue is open."""
     is_closed = runner.workers.queue.is_closed
     return verbs.asks() and verbs.pipeline.source_runners.get(runner.source.name) is runner and not is_closed
 
 
 def rescan(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Scan what `name` or `path` means, now."""
+    """Scan what `name` or `path` names, now."""
     sources, below = _scope(verbs, request)
     for name in sources:
         verbs.pipeline.source_runners[name].ask_now(below, "the operator asked")
@@ -178,7 +178,7 @@ def rescan(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 
 def retry(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Try again, now, what failed of what `name` or `path` means; with `error` where its error has that."""
+    """Retry now what failed of what `name` or `path` names; with `error` only errors that contain it."""
     sources, below = _scope(verbs, request)
     inside, error = f"{below}/", request.get("error")
     count = 0
@@ -196,7 +196,7 @@ def retry(verbs: Verbs, request: Request) -> dict[str, Any]:
 def repair(verbs: Verbs, request: Request) -> dict[str, Any]:
     """Put the records of `files` (pairs of source and hexadecimal path) in doubt, and look at them now.
 
-    Says how many are looked at: the records of deleted files go instead.
+    Returns how many are looked at; the records of deleted files are dropped instead.
     """
     pairs = request.get("files")
     if not isinstance(pairs, list) or len(pairs) > MOST_LISTED:
@@ -210,10 +210,10 @@ def repair(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 
 def audited(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Remember what `syncd verify` found of `source`, and nothing has mended: `files`, `unnamed` more.
+    """Remember what `syncd verify` found of `source` and did not repair: `files`, and `unnamed` more.
 
     Each of `files` is a hexadecimal path, the ETag of the record that was compared, words, whether sending
-    mends it, and the ETag of an object that has lost its content.
+    repairs it, and the ETag of an object that has lost its content.
     """
     name, files = _runner(verbs, request).source.name, request.get("files")
     if not isinstance(files, list) or len(files) > audit.MOST_NAMED:
@@ -224,9 +224,9 @@ def audited(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 
 def limit(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Limit all stores together to `rate`, a rate, a timetable or ``off``, for `seconds` if given.
+    """Limit all stores together to `rate` (a rate, a timetable or ``off``), for `seconds` if given.
 
-    Says what holds. Without `rate` nothing changes; with `configured` what the configuration says holds.
+    Returns the limit. Without `rate` nothing changes; with `configured` the configured limit returns.
     """
     pipeline, rate, seconds = verbs.pipeline, request.get("rate"), _seconds(request)
     if request.get("configured"):
@@ -249,17 +249,17 @@ def limit(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 
 def reload(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Read the configuration again; what changed, or every mistake."""
+    """Read the configuration again; return what changed, or every mistake."""
     return verbs.reload(verbs.asks)
 
 
 def take_over(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Let this machine take over `source` from others that wrote there."""
+    """Let this machine take over `source` from other machines that wrote there."""
     return {"taken_over": _runner(verbs, request).take_over()}
 
 
 def pending(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """What is in the queue, with words and reasons; at most `limit` files."""
+    """Return what is in the queue, with words and reasons; at most `limit` files."""
     found = verbs.live.queue(_limit(request))
     files = [
         {"source": ref.source, "path": printable(ref.path), "state": word.word, "reason": word.reason}
@@ -269,7 +269,7 @@ def pending(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 
 def history(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """The last actions, newest first, of what `name` or `path` means; at most `limit`."""
+    """Return the last actions of what `name` or `path` names, newest first; at most `limit`."""
     sources, below = None, ""
     if request.get("path") is not None or request.get("name") is not None:
         sources, below = _scope(verbs, request)
@@ -278,7 +278,7 @@ def history(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 
 def listed(actions: Sequence[Acted]) -> list[dict[str, Any]]:
-    """Actions as JSON."""
+    """Return actions as JSON."""
     return [
         {
             "at": iso(acted.at_ns),
@@ -293,14 +293,14 @@ def listed(actions: Sequence[Acted]) -> list[dict[str, Any]]:
 
 
 def health(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Whether the daemon works; with `ready`, whether every source was scanned, too."""
+    """Return whether the daemon works; with `ready`, also whether every source was scanned."""
     runners = verbs.pipeline.source_runners.values()
     ready = all(runner.first_scan_done.is_set() or runner.news.waiting_for for runner in runners)
     return {"health": verbs.live.health or "ok", "ready": ready, "pid": os.getpid()}
 
 
 def file(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """What is known about the file at `path`, an absolute path."""
+    """Return what is known about the file at `path`, an absolute path."""
     found = explain.find(verbs.sources(), _text(request, "path"))
     if found is None:
         return {"in_no_source": True}
@@ -310,7 +310,7 @@ def file(verbs: Verbs, request: Request) -> dict[str, Any]:
 
 
 def hello(verbs: Verbs, request: Request) -> dict[str, Any]:
-    """Which daemon this is."""
+    """Return which daemon this is."""
     settings = verbs.settings()
     return {"pid": os.getpid(), "config": settings.path, "state_dir": settings.state_dir}
 
@@ -341,9 +341,9 @@ VERBS: Mapping[str, Callable[[Verbs, Request], dict[str, Any]]] = {
 
 
 def _target(verbs: Verbs, request: Request, pauses: Collection[tuple[str, str]] = ()) -> tuple[str, str]:
-    """What `name` means: kind (``source``, ``store``, ``all``) and name. Raises ValueError.
+    """Return what `name` names: kind (``source``, ``store``, ``all``) and name. Raises ValueError.
 
-    What is paused is known by its name also when it is no longer in the configuration.
+    A name in `pauses` is known even if the configuration no longer has it.
     """
     given = request.get("name")
     if given is None:
@@ -355,7 +355,7 @@ def _target(verbs: Verbs, request: Request, pauses: Collection[tuple[str, str]] 
 
 
 def _scope(verbs: Verbs, request: Request) -> tuple[list[str], str]:
-    """The running sources that `name` or `path` means, and the path below the root; empty: everything."""
+    """Return the sources that `name` or `path` names, and the path below the root; empty: everything."""
     running = verbs.pipeline.source_runners
     if "path" in request and request["path"] is not None:
         found = explain.find(verbs.sources(), _text(request, "path"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-# The module `html` would bring its table of 2,231 names along.
+# The module `html` would load its table of 2,231 names.
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"})
 _VOID = frozenset({"input", "link", "meta"})
 
@@ -20,7 +20,7 @@ Content: TypeAlias = str | None
 
 
 def element(tag: str, /, *contents: Content, **attributes: str | int | bool | None) -> Html:
-    """An element. ``class_`` is ``class``, ``data_key`` is ``data-key``; None and False are left out."""
+    """Make one: ``class_`` is ``class``, ``data_key`` is ``data-key``; None and False are omitted."""
     told = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{"" if value is True else str(value).translate(_ESCAPES)}"'
         for key, value in attributes.items()
@@ -32,7 +32,7 @@ def element(tag: str, /, *contents: Content, **attributes: str | int | bool | No
 
 
 def joined(*contents: Content) -> Html:
-    """One after the other."""
+    """Return the contents one after the other."""
     return Html(
         "".join(
             each if isinstance(each, Html) else each.translate(_ESCAPES)

@@ -1,6 +1,6 @@
 """HTTP/1.1 messages as bytes. Pure.
 
-Only what browsers, curl and Prometheus send is a request. Everything that two readers could understand in two
+Only what browsers, curl and Prometheus send is a request. Everything that two readers may understand in two
 ways is refused: folded or repeated fields, blanks around names, bare line feeds, chunked bodies, two lengths.
 """
 
@@ -36,7 +36,7 @@ _ALWAYS = {
 
 
 class Refused(Exception):
-    """The request gets this status, and these words instead of an answer."""
+    """The request is answered with this status and these words."""
 
     def __init__(self, status: int, words: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(words)
@@ -45,7 +45,7 @@ class Refused(Exception):
 
 
 class Request(NamedTuple):
-    """A request. Names of `headers` are in small letters."""
+    """A request. Names in `headers` are in lower case."""
 
     method: str
     path: str
@@ -56,7 +56,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What is sent back; `headers` replace those that every answer has."""
+    """An answer; its `headers` replace those that every answer has."""
 
     body: bytes
     type: str = "text/plain; charset=utf-8"
@@ -65,7 +65,7 @@ class Answer(NamedTuple):
 
 
 def parse(head: bytes) -> Request:
-    """The request with this head, `END` left out. Raises Refused."""
+    """Return the request with this head, `END` left out. Raises Refused."""
     first, *lines = head.decode("latin-1").split("\r\n")
     line = re.fullmatch(_REQUEST_LINE, first)
     if line is None:
@@ -124,7 +124,7 @@ def _body_size(method: str, length: str) -> int:
 
 
 def rendered(answer: Answer, date: str, *, with_body: bool = True) -> bytes:
-    """The answer as it is sent; without its body it is that to a HEAD."""
+    """Return the answer as bytes; without its body for a HEAD."""
     headers = {
         "Date": date,
         "Content-Type": answer.type,
@@ -138,5 +138,5 @@ def rendered(answer: Answer, date: str, *, with_body: bool = True) -> bytes:
 
 
 def as_json(value: Mapping[str, Any], status: int = 200) -> Answer:
-    """An answer for programs."""
+    """Return an answer for programs."""
     return Answer(json.dumps(value).encode() + b"\n", "application/json", status)

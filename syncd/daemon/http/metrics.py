@@ -20,7 +20,7 @@ from syncd.transfer.pace.progress import Durations
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-# A counter that first appears as 1 never rose, for Prometheus: all that may appear are there from the start.
+# Prometheus sees no rise in a counter that first appears as 1, so all that may appear start at 0.
 _ACTIONS = tuple(action.__name__.lower() for action in get_args(Action))
 _CAUSES = tuple(cause.value for cause in Cause)
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
@@ -68,7 +68,7 @@ def _number(value: float) -> str:
 
 
 def render(status: Status, measured: Measured, *, lives: bool, started_seconds: float) -> bytes:
-    """The answer. `lives` is what ``/livez`` says; the daemon started at that time since the epoch."""
+    """Return the answer. `lives` is what ``/livez`` says; `started_seconds` counts from the epoch."""
     text = _Text()
     _daemon(text, status, lives=lives)
     _process(text, started_seconds)

@@ -1,7 +1,7 @@
 """The page for people: a `Status` as HTML. Pure.
 
-The page says all it has to say without a script. `page.js` asks for the same page again and changes what
-differs, so there is one way from a status to what is shown, and it is this module.
+The page shows everything without a script. `page.js` asks for the same page again and changes what differs,
+so this module is the only way from a status to what is shown.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _SIGNS = {
     "rest": "M9 6v12M15 6v12",
     "bad": "M12 5v9m0 4.5v.1",
 }
-"""A sign beside each colour, because not everybody tells colours apart."""
+"""A sign beside each colour, for readers who cannot tell colours apart."""
 
 
 def render(status: Status, actions: Sequence[Mapping[str, Any]], *, names: bool, has_token: bool) -> str:
-    """The page. Without `names` it shows counts and words: no path, no reason, nothing to steer.
+    """Return the page. Without `names` it shows counts and words: no path, no reason, no controls.
 
-    `actions` are the last ones, as the verb ``history`` tells them; `has_token`: a token shows more.
+    `actions` are the last ones, from the verb ``history``; `has_token`: a token shows more.
     """
     says, *others = sayings(status, names=names)
     sections = [
@@ -60,7 +60,7 @@ def render(status: Status, actions: Sequence[Mapping[str, Any]], *, names: bool,
 
 
 def render_locked() -> str:
-    """The page for one who may not even see counts."""
+    """Return the page for a reader who may not even see counts."""
     says = Says("rest", "locked", "This page opens with the token.")
     return _document("syncd", joined(_banner(says, []), _unlock(True)), names=False)
 
@@ -87,7 +87,7 @@ def _document(title: str, main: Html, *, names: bool) -> str:
             lock,
         ),
         element("main", main, tabindex=-1),
-        # What came of a button, and, only for those who hear the page, how things are when that changes.
+        # The outcome of a button and, for screen readers only, the state when it changes.
         element("p", role="status", id="told"),
         element("p", role="status", id="heard", class_="unseen"),
     )
@@ -221,7 +221,7 @@ def _source_buttons(source: SourceReport) -> Html:
 
 
 def _everything(status: Status) -> Html:
-    """What is steered as a whole: all sources, each store, the bandwidth, the configuration."""
+    """Return the controls for all sources, each store, the bandwidth and the configuration."""
     limit = status.daemon.bandwidth_limit
     told = f"Now it is {human(limit)}/s. " if limit else "Now there is no limit. "
     held = any(_is_held(status, store.name) for store in status.stores)
@@ -260,7 +260,7 @@ def _everything(status: Status) -> Html:
 
 
 def _is_held(status: Status, store: str) -> bool:
-    """Whether the operator has paused the store."""
+    """Return whether the operator has paused the store."""
     held = status.daemon.stores_paused.get(store)
     return held is not None and held not in {each.trouble for each in status.stores}
 
@@ -272,7 +272,7 @@ def _store_button(status: Status, store: str) -> Html:
 
 
 def _button(words: str, verb: str, request: Mapping[str, Any], of: str) -> Html:
-    """`of` is for those who hear the button and do not see where it is."""
+    """Return a button. `of` names its subject for screen readers."""
     told = joined(words, element("span", of, class_="unseen"))
     return element("button", told, type="button", data_verb=verb, data_request=json.dumps(request))
 
@@ -353,7 +353,7 @@ def _group(why: str, files: Sequence[FailureReport]) -> Html:
 
 
 def _waiting(status: Status) -> Html | None:
-    """The list of waiting files, loaded when it is opened: queues are long, and the page is made often."""
+    """Return the list of waiting files. It loads when opened: queues are long, the page is made often."""
     count = sum(source.files.pending + source.files.in_flight for source in status.sources)
     if not count:
         return None
@@ -370,7 +370,7 @@ def _waiting(status: Status) -> Html | None:
 
 
 def reason(error: str) -> str:
-    """What is the same in the errors of many files: without the number of the request and what follows it."""
+    """Return what the errors of many files share: the text before the number of the request."""
     return error.partition(" [request ")[0]
 
 
@@ -465,11 +465,11 @@ def _section(key: str, title: str, *contents: Html | None) -> Html:
 
 
 def _time(moment: str) -> Html:
-    """In UTC; the script says it in the time of the reader."""
+    """Return the time in UTC; the script shows it in the reader's time zone."""
     return element("time", f"{moment[:16].replace('T', ' ')} UTC", datetime=moment)
 
 
 def _with_times(text: str) -> Html:
-    """Moments in a text become elements of their own."""
+    """Return a text with each time in an element of its own."""
     parts = re.split(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)", text)
     return joined(*(_time(part) if at % 2 else part for at, part in enumerate(parts)))

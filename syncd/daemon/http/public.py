@@ -1,6 +1,6 @@
-"""What one without the token may know: numbers and words, made of these alone.
+"""What a reader without the token may see: only numbers and fixed words.
 
-A reason may name a path, so there is none here. A new field of the `Status` stays unknown until it is named.
+Reasons are left out, because they may name a path. A new field of the `Status` is hidden until listed here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from syncd.daemon.status import SourceReport, Status, StoreReport
 
 
 def to_json(status: Status) -> dict[str, Any]:
-    """The status that needs no token; keys have the meaning that they have in `Status.to_json`."""
+    """Return the status that needs no token; keys mean what they mean in `Status.to_json`."""
     daemon = status.daemon
     return {
         "daemon": {

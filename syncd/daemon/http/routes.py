@@ -1,4 +1,4 @@
-"""What lies on the address of `http`: the page, health, metrics, and `syncd.daemon.verbs` as JSON."""
+"""The paths on the address of `http`: the page, health, metrics, and `syncd.daemon.verbs` as JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DONT = 503
 
 
 def routes(verbs: Verbs, live: Live, lives: Callable[[], bool]) -> Mapping[str, Route]:
-    """The routes by their paths. `lives` says whether the daemon's pulse beats."""
+    """Return the routes by their paths. `lives` returns whether the daemon's pulse beats."""
 
     def livez(call: Call) -> Answer:
         return Answer(b"ok\n") if lives() else Answer(b"stuck\n", status=_DONT)
@@ -46,12 +46,12 @@ def routes(verbs: Verbs, live: Live, lives: Callable[[], bool]) -> Mapping[str, 
         return as_json(public.to_json(live.status(verbs.sources())))
 
     def show(call: Call) -> Answer:
-        from syncd.daemon.http import page  # late: a daemon whose page is not opened does without
+        from syncd.daemon.http import page  # late: a daemon whose page is not opened needs none
 
         if call.access is Access.NOTHING:
             return Answer(page.render_locked().encode(), _HTML)
         status, names = live.status(verbs.sources()), call.access is Access.ALL
-        # Not by the verb, which first writes what waits: where that fails, the page is to say so.
+        # Not by the verb, which first writes what waits: if that fails, the page has to say so.
         last = verbs.pipeline.state.history.last(page.MOST_ACTIONS) if names else ()
         has_token = bool(verbs.settings().http.token)
         shown = page.render(status, listed(last), names=names, has_token=has_token)
@@ -91,7 +91,7 @@ def _question(call: Call, verb: str) -> dict[str, Any]:
 
 
 def _in_lines(answer: dict[str, Any]) -> dict[str, Any]:
-    """Of a file also in lines for people, as `syncd explain` prints them."""
+    """Return an answer about a file, also in lines for people, as `syncd explain` prints them."""
     return answer | {"lines": list(details(answer))} if "rule" in answer else answer
 
 

@@ -1,4 +1,4 @@
-"""How things are, in sentences and words of a few kinds. Pure."""
+"""The state of things in sentences, and in words of a few kinds. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from syncd.daemon.status import DaemonStatus, LiveSource, SourceReport, Status
 
 
 class Says(Struct, frozen=True):
-    """How things are: `kind` is one of ``ok``, ``busy``, ``rest`` and ``bad``."""
+    """A sentence about the state of things: `kind` is ``ok``, ``busy``, ``rest`` or ``bad``."""
 
     kind: str
     word: str
@@ -19,7 +19,7 @@ class Says(Struct, frozen=True):
 
 
 def sayings(status: Status, *, names: bool) -> Iterator[Says]:
-    """All there is to say, the most urgent first; ends with what is said when nothing is wrong."""
+    """Yield all sentences, the most urgent first; if nothing is wrong, the last one says so."""
 
     def why(reason: str | None) -> str:  # it may name a path
         return f": {reason}" if names and reason else ""
@@ -107,19 +107,19 @@ _KINDS = {
 
 
 def kind_of(source: SourceReport) -> str:
-    """The kind of the word of a source."""
+    """Return the kind of the word of a source."""
     live = source.live or LiveSource()
     is_stopped = live.waiting_for or live.waits_for_take_over or live.deletes_parked
     return "bad" if is_stopped else _KINDS[source.word]
 
 
 def files_words(count: int) -> str:
-    """So many files."""
+    """Return the number of files in words."""
     return count_words(count, "file")
 
 
 def count_words(count: int, noun: str) -> str:
-    """So many of what `noun` is the singular of."""
+    """Return a count in words; `noun` is in the singular."""
     return counted(count, noun, form=",")
 
 

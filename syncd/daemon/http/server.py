@@ -1,8 +1,8 @@
 """Listens on the address of `http`, decides who may see what, and has routes answer.
 
-Every connection carries one request. A peer has seconds to send it, however it drips; where many peers send
-nothing, the oldest is hung up on. A name that was not configured is refused, since a page of a stranger can
-bind a name of its own to this address (DNS rebinding); a request that such a page sends has its Origin.
+Every connection carries one request, which has to arrive within seconds. If many peers send nothing, the
+server hangs up on the oldest. It refuses a name that is not configured, because a stranger's page can bind
+its own name to this address (DNS rebinding). A request that such a page sends has its Origin.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ log = logging.getLogger("syncd.daemon")
 
 _MOST_AT_ONCE = 8
 _MOST_SLOW = 4
-"""Of those, what only the token may ask: a flush, or a look at a folder that does not answer, may take long,
-and health has to be answered all the while."""
+"""How many of them may be slow ones, which need the token: a flush, or a look at a folder that does not
+answer. Health has to be answered at the same time."""
 _READ_SECONDS = 5.0
 _SEND_SECONDS = 5.0
 _LINGER_SECONDS = 1.0
@@ -41,15 +41,15 @@ class Access(IntEnum):
     """How much a peer may see."""
 
     NOTHING = 0
-    """But whether the daemon lives: a peer from another machine, without the token."""
+    """Only whether the daemon lives: a peer from another machine, without the token."""
     COUNTS = 1
     """Numbers and words: a peer of this machine, without the token."""
     ALL = 2
-    """Also paths and reasons, and it may steer."""
+    """Also paths and reasons; the peer may steer."""
 
 
 class Call(NamedTuple):
-    """A request that was let in."""
+    """A request that was accepted."""
 
     request: Request
     access: Access
@@ -58,7 +58,7 @@ class Call(NamedTuple):
 
 
 class Route(NamedTuple):
-    """How one path is answered. `handler` raises Refused, ValueError for a wrong request, StateError."""
+    """How to answer one path. `handler` raises Refused, ValueError for a wrong request, StateError."""
 
     handler: Callable[[Call], Answer]
     least: Access = Access.COUNTS
@@ -66,14 +66,14 @@ class Route(NamedTuple):
 
 
 class Guard:
-    """Who may see what on one address."""
+    """Decides who may see what on one address."""
 
     def __init__(self, settings: AddressSettings) -> None:
         self._settings = settings
         self._is_local = ipaddress.ip_address(settings.host).is_loopback
 
     def access(self, headers: Mapping[str, str]) -> Access:
-        """How much one who sends these may see. Raises Refused."""
+        """Return how much a peer that sends these may see. Raises Refused."""
         self._check_host(headers["host"])
         origin = headers.get("origin")
         if origin is not None and origin not in (f"http://{headers['host']}", f"https://{headers['host']}"):
@@ -90,13 +90,13 @@ class Guard:
         return hmac.compare_digest(text.encode("latin-1"), self._settings.token.encode())
 
     def needs_token(self, words: str) -> Refused:
-        """For one who has shown none, or a wrong one."""
+        """Return the refusal for a peer that sent no token, or a wrong one."""
         if not self._settings.token:
             return Refused(403, "this needs a token, and the configuration has no `http.token_file`")
         return Refused(401, words, {"WWW-Authenticate": "Bearer"})
 
     def _check_host(self, host: str) -> None:
-        """A number is no name that a stranger could bind."""
+        """Refuse a foreign name; a stranger cannot bind a number. Raises Refused."""
         name, colon, port = host.rpartition(":")
         if not colon or not port.isdecimal():
             name = host
@@ -110,7 +110,7 @@ class Guard:
 
 
 class HttpServer:
-    """Answers on one address. Raises OSError if it cannot be had, as where another program listens on it."""
+    """Answers on one address. Raises OSError if it is not free, as when another program listens on it."""
 
     def __init__(self, settings: AddressSettings, routes: Mapping[str, Route]) -> None:
         self.settings = settings
@@ -196,7 +196,7 @@ class HttpServer:
 
 
 def _head(peer: socket.socket) -> tuple[bytes, bytes]:
-    """The head of the request, and what came with it. Raises OSError, Refused."""
+    """Return the head of the request, and the bytes after it. Raises OSError, Refused."""
     data, until = bytearray(), time.monotonic() + _READ_SECONDS
     while True:
         end = data.find(message.END)
@@ -234,7 +234,7 @@ def _refusal(refused: Refused) -> Answer:
 
 
 def _linger(peer: socket.socket) -> None:
-    """Let the peer read the answer: to close while more of it comes would take the answer back."""
+    """Let the peer read the answer: closing while more of the request arrives would discard it."""
     until = time.monotonic() + _LINGER_SECONDS
     with suppress(OSError):
         peer.shutdown(socket.SHUT_WR)
