@@ -1,7 +1,7 @@
 """The exceptions of syncd, and the one reaction that each deserves.
 
-A class exists only where the reaction to it differs. What is outside of this tree is a bug of ours: `react`
-has it reported with its traceback and tried again late, so that other files go on.
+A class exists only where the reaction to it differs. Any other exception is a bug in syncd: `react` has it
+reported with its traceback and retried late, so that other files go on.
 
 ::
 
@@ -53,7 +53,7 @@ class Problem(Struct, frozen=True):
     """One mistake in a configuration file, in the words that its author needs."""
 
     where: str
-    """``file:line``, or the file alone where no line is to blame."""
+    """``file:line``, or only the file if no line is to blame."""
     key: str
     """Dotted path of the key, such as ``stores.nas.path``; empty for the file as a whole."""
     found: str
@@ -77,14 +77,14 @@ class FileError(SyncdError):
 
 
 class FileVanished(FileError):
-    """The path no longer leads to anything."""
+    """Nothing is at the path any more."""
 
 
 class FileChanged(FileError):
     """The file changed while it was read, or may have changed.
 
-    ``quiet_seconds`` is how long it has to be quiet before another attempt is useful; 0: as long as it has to
-    be before any attempt.
+    ``quiet_seconds`` is how long it has to be quiet before another attempt is useful; 0: as long as
+    before any attempt.
     """
 
     def __init__(self, message: str, quiet_seconds: float = 0.0) -> None:
@@ -105,11 +105,11 @@ class FilePaused(FileError):
 
 
 class FileUnreadable(FileError):
-    """The file is there, but the operating system will not let us read it."""
+    """The file exists, but the operating system does not let syncd read it."""
 
 
 class FileUnwritable(FileError):
-    """A file cannot be put where it is to be restored. With ``every_file``, no other can be either."""
+    """A file cannot be written where it is to be restored. With ``every_file``, no other can be either."""
 
     def __init__(self, message: str, *, every_file: bool = False) -> None:
         super().__init__(message)
@@ -117,18 +117,18 @@ class FileUnwritable(FileError):
 
 
 class RootChanged(FileUnreadable):
-    """The source's root is not the directory that it was: nothing may be concluded about any file."""
+    """The source's root is another directory than before: it says nothing about any file."""
 
 
 class StoreFacts(TypedDict, total=False):
-    """What any `StoreError` may know."""
+    """What a `StoreError` may know."""
 
     status: int | None
     """The HTTP status."""
     code: str
     """The store's own word for the error."""
     request_id: str
-    """What the store's support would ask for."""
+    """What the store's support asks for."""
     hint: str
     """What the operator can do about it."""
 
@@ -136,7 +136,7 @@ class StoreFacts(TypedDict, total=False):
 class StoreError(SyncdError):
     """A request to a store failed. It has the `StoreFacts` as attributes.
 
-    Whatever the store put into them is one printable line here: it reaches logs and terminals.
+    Each text from the store is one printable line here, because it reaches logs and terminals.
     """
 
     def __init__(
@@ -150,11 +150,11 @@ class StoreError(SyncdError):
     ) -> None:
         super().__init__(one_line(message))
         self.call = ""
-        """Which call of an upload met it: ``part``, ``list of parts`` or ``complete``."""
+        """Which call of an upload failed: ``part``, ``list of parts`` or ``complete``."""
         self.seen: FileStat | None = None
         """The state of the file that was refused."""
         self.sends = 0
-        """How often this content was sent in vain by now, in this process."""
+        """How often this process has sent this content in vain."""
         self.status = status
         self.code = one_line(code)
         self.request_id = one_line(request_id)
@@ -174,7 +174,7 @@ class StoreError(SyncdError):
 
 
 class StoreUnavailable(StoreError):
-    """The store did not do it, or we cannot know whether it did.
+    """The store did not do it, or it is unknown whether it did.
 
     ``outcome_unknown`` is True when the request may have taken effect (the answer was lost). Then ask the
     store before relying on either outcome. ``retry_after_seconds`` is what the store asks for, or None.
@@ -194,7 +194,7 @@ class StoreUnavailable(StoreError):
 
 
 class ConnectionLost(StoreUnavailable):
-    """The peer closed or reset the connection: it may have said why, in an answer that we did not get."""
+    """The peer closed or reset the connection, perhaps after an answer that was lost."""
 
 
 class StoreFailed(StoreUnavailable):
@@ -206,11 +206,11 @@ class UploadGone(StoreError):
 
 
 class PartCorrupt(StoreError):
-    """The body arrived damaged: its digest was refused, or the ETag is not that of the bytes."""
+    """The body arrived damaged: its digest was refused, or the ETag does not match its bytes."""
 
 
 class PartsRefused(StoreError):
-    """The store will not complete the upload from these parts.
+    """The store does not complete the upload from these parts.
 
     ``too_small`` is True when it says that parts are below its minimum size.
     """
@@ -221,11 +221,11 @@ class PartsRefused(StoreError):
 
 
 class ObjectSpoiled(StoreError):
-    """The upload is over, and what the store made of its parts is not the object that was meant."""
+    """The upload is over, and the store made another object of its parts than the intended one."""
 
 
 class PreconditionFailed(StoreError):
-    """A condition that we set (if-match, if-none-match) does not hold."""
+    """A condition of the request (if-match, if-none-match) does not hold."""
 
 
 class StoreRefused(StoreError):
@@ -233,11 +233,11 @@ class StoreRefused(StoreError):
 
 
 class QuotaExceeded(StoreRefused):
-    """The store takes no content, or not so much: a quota is used up, or a disk is full. Deletions work."""
+    """The store takes no content, or less: a quota is used up, or a disk is full. Deletions work."""
 
 
 class PutsWait(SyncdError):
-    """Content waits, for a quota or its turn: nothing was read or sent. Try again after `seconds`."""
+    """Content waits for a quota or its turn: nothing was read or sent. Try again after `seconds`."""
 
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)
@@ -245,7 +245,7 @@ class PutsWait(SyncdError):
 
 
 class NoRoom(PutsWait):
-    """The file is large, and as many are under way as may be."""
+    """The file is large, and no more large files may be under way."""
 
 
 class TooYoung(PutsWait):
@@ -253,7 +253,7 @@ class TooYoung(PutsWait):
 
 
 class AccessRefused(StoreRefused):
-    """The store refuses us as a whole: keys, clock, region or bucket are wrong.
+    """The store refuses every request: keys, clock, region or bucket are wrong.
 
     ``credentials`` is True when keys or tokens are to blame (exit code 77).
     """
@@ -268,11 +268,11 @@ class Stopped(SyncdError):
 
 
 class StateError(SyncdError):
-    """The state database cannot be used, so nothing may be acted upon."""
+    """The state database cannot be used, so syncd must not act."""
 
 
 class CheckpointGone(StateError):
-    """Another worker has the file by now, after a change of the configuration, and ended this upload."""
+    """After a change of the configuration another worker has the file, and ended this upload."""
 
 
 class StateRefused(StateError):
@@ -280,11 +280,11 @@ class StateRefused(StateError):
 
 
 BUSY = frozenset({429, 503})
-"""Statuses that say nothing about what was asked: the store asks for fewer requests."""
+"""Statuses with which a store asks for fewer requests; they say nothing about this one."""
 
 
 def kind(error: BaseException) -> str:
-    """A word for what failed, of few: for counting."""
+    """Return one of a few words for what failed, for counting."""
     if isinstance(error, StoreUnavailable) and error.status in BUSY:
         return "throttled"
     return next((word for kind, word in _KINDS.items() if isinstance(error, kind)), "other")
@@ -330,7 +330,7 @@ OS_REMEDIES = {
 
 
 def os_words(error: OSError) -> str:
-    """What the operating system says, and what can be done about it."""
+    """Return what the operating system says, and the remedy."""
     said, remedy = error.strerror or str(error), OS_REMEDIES.get(error.errno or 0)
     return f"{said}; {remedy}" if remedy else said
 
@@ -338,67 +338,67 @@ def os_words(error: OSError) -> str:
 # ---- reactions ------------------------------------------------------------------------------------------
 
 FILE_SCHEDULE = Schedule(base_seconds=5.0, cap_seconds=600.0)
-"""For a file that the operating system will not let us read."""
+"""For a file that the operating system does not let syncd read."""
 STORE_SCHEDULE = Schedule(base_seconds=2.0, cap_seconds=300.0)
-"""For a request that did not get through, after the retries in place."""
+"""For a request that failed, after the retries in place."""
 REFUSED_SECONDS = 60.0
-"""Until the second attempt of a file that the store refuses."""
+"""The delay before the second attempt of a file that the store refuses."""
 DENIED_SECONDS = 2.0
-"""The same where it answers 403: clouds do that in passing, and their own tools ask again at once."""
+"""The same after a 403: clouds answer so in passing, and their own tools retry at once."""
 REFUSED_SCHEDULE = Schedule(base_seconds=3600.0, cap_seconds=86400.0)
-"""For one that it refused twice: only time or the operator can change that, or another state of the file."""
+"""For a file that was refused twice: only time, the operator or a change of the file can help."""
 QUOTA_SCHEDULE = Schedule(base_seconds=60.0, cap_seconds=3600.0)
 """For all files after `QUOTA_FILES` different ones met a quota."""
 DISK_SCHEDULE = Schedule(base_seconds=2.0, cap_seconds=60.0)
-"""The same where the disk of a directory store is full: to try again costs no line."""
+"""The same if the disk of a directory store is full: a retry uses no line."""
 PASSING_SCHEDULE = Schedule(base_seconds=60.0, cap_seconds=3600.0)
-"""For content that was answered twice with something that passes: a conflict, a clock, a slow connection."""
+"""For content that twice met something that passes: a conflict, a clock, a slow connection."""
 BUSY_SCHEDULE = Schedule(base_seconds=2.0, cap_seconds=3600.0)
-"""For content that a store did not take because it was busy, or that a broken connection cut off."""
+"""For content that the store did not take because it was busy, or that a broken connection cut off."""
 QUOTA_FILES = 3
 KEY_BUSY_SECONDS = 5.0
-"""Until the next attempt of a file whose key another thread holds."""
+"""The delay before the next attempt of a file whose key another thread holds."""
 PAUSE_SECONDS = 60.0
-"""How often to probe a store that refuses us as a whole."""
+"""How often to probe a store that refuses every request."""
 
 LONGEST_WISH_SECONDS = 3600.0
-"""A longer ``Retry-After`` than this counts as this."""
+"""A longer ``Retry-After`` counts as this."""
 
 
 class Reaction(Struct, frozen=True):
     """What to do after a file failed."""
 
     again: bool = False
-    """Nothing is wrong: mark it dirty and let it settle, for ``defer_seconds`` if those are given."""
+    """Nothing is wrong: mark the file dirty and let it settle, for ``defer_seconds`` if given."""
     defer_seconds: float = 0.0
     hold: bool = False
-    """Marks do not hasten it: the cause is not the file."""
+    """Events do not hasten it, because the file is not the cause."""
     record: bool = False
     """`status` shows the failure, and it counts as an attempt."""
     refused: bool = False
-    """Until then nothing is sent for this state of the file."""
+    """Nothing is sent for this state of the file until then."""
     store_failed: bool = False
     """Counts against the store: after several different files in a row it is left alone for a while."""
     pause_seconds: float = 0.0
-    """For how long to pause the whole store, at once."""
+    """How long to pause the whole store, at once."""
     stop: bool = False
-    """Stop the daemon: without memory we do not act."""
+    """Stop the daemon: without the state syncd must not act."""
     bug: bool = False
-    """Not one of our errors: log the traceback."""
+    """Not an error of syncd's own: log the traceback."""
 
 
 def is_unclear(error: BaseException) -> bool:
-    """Whether the error may be about one file alone or about the store: a neutral question tells."""
+    """Return whether the fault may lie in the file or in the store; a neutral question tells."""
     return isinstance(error, StoreUnavailable | AccessRefused)
 
 
 def may_be_the_stores(error: StoreError) -> bool:
-    """Whether a refused file may need no more than other keys, room, or a store that is mended."""
+    """Return whether a refused file may need only other keys, room, or a store that works again."""
     return isinstance(error, AccessRefused | QuotaExceeded | StoreUnavailable) or error.status == 403
 
 
 def way(error: BaseException) -> str:
-    """What is the same where different files fail in the same way."""
+    """Return what errors have in common if different files fail in the same way."""
     if not isinstance(error, StoreError):
         return type(error).__name__
     return "no answer" if error.status is None else f"{error.status} {error.code}"
@@ -407,9 +407,9 @@ def way(error: BaseException) -> str:
 def react(
     error: BaseException, attempts: int, chance: float, *, refusals: int = 0, store_answers: bool = False
 ) -> Reaction:
-    """The reaction to `error`, which is failure number `attempts` (from 1) of its file in a row.
+    """Return the reaction to `error`, failure number `attempts` (from 1) of its file in a row.
 
-    `refusals` says how many of those before were refusals. `store_answers` says that the store answered a
+    `refusals` is how many of the earlier ones were refusals. `store_answers` says that the store answered a
     neutral question after an error that `is_unclear`.
     """
     if isinstance(error, FileChanged):
@@ -435,7 +435,7 @@ def react(
 def _react_to_store(
     error: StoreError, attempts: int, chance: float, refusals: int, *, store_answers: bool
 ) -> Reaction:
-    """Charge the smallest thing that may have the fault: a file, before the store as a whole."""
+    """Blame the smallest thing that may be at fault: a file before the store as a whole."""
     if isinstance(error, StoreUnavailable):
         wish = min(error.retry_after_seconds or 0.0, LONGEST_WISH_SECONDS)
         schedule = STORE_SCHEDULE
@@ -465,12 +465,12 @@ def _is_ours(error: BaseException) -> bool:
 
 
 def _late(attempts: int, chance: float, schedule: Schedule) -> float:
-    """Jitter in the upper half only, so that a failing file is never tried again at once."""
+    """Return the seconds to wait, with jitter only in the upper half, so that no retry comes at once."""
     return delay(attempts, 0.5 + chance / 2, schedule)
 
 
 def may_be_the_uploads(error: StoreError) -> bool:
-    """Whether a call of an upload may have failed because of the upload itself.
+    """Return whether a call of an upload may have failed because of the upload itself.
 
     Keys, place, quota, clock, throttling and connections have nothing to do with it.
     """
@@ -479,23 +479,23 @@ def may_be_the_uploads(error: StoreError) -> bool:
 
 
 def is_denied(error: StoreError) -> bool:
-    """Whether these keys may not do this one thing, as opposed to nothing at all.
+    """Return whether these keys may not do this one thing, as opposed to nothing at all.
 
-    A bucket's policy may allow to send and not to list or abort: no file has to wait for that.
+    A bucket's policy may allow sending but not listing or aborting. No file has to wait for that.
     """
     if isinstance(error, AccessRefused):
         denies = error.status == 403 and error.code in ("", "AccessDenied", "Forbidden")
-        return denies and error.credentials  # else a proxy on the way forbids it
+        return denies and error.credentials  # otherwise a proxy on the way forbids it
     return isinstance(error, StoreRefused)
 
 
 def words_of(error: BaseException) -> str:
-    """Its message, or else its class."""
+    """Return the error's message, or its class if it has none."""
     return str(error) or type(error).__name__
 
 
 def cause_of(error: BaseException) -> str:
-    """The part of the message that is the same for many files: no request ids and the like."""
+    """Return the part of the message that many files share: without request ids and the like."""
     if isinstance(error, StoreError):
         return f"{type(error).__name__} {error.status} {error.code}"
     return words_of(error)

@@ -1,7 +1,7 @@
-"""The nouns: frozen values that every package may use, without behaviour beyond arithmetic on themselves.
+"""Frozen values that every package may use, without behaviour beyond arithmetic on themselves.
 
-They are structs of msgspec: its classes are made thirty times as fast as dataclasses, which were a quarter of
-what a command needs to start, and its values ten times. What is looked up by its place is a named tuple.
+They are structs of msgspec. Its classes are made thirty times as fast as dataclasses, which took a quarter of
+the time in which a command starts, and its values ten times. What is looked up by place is a named tuple.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class OnDelete(Enum):
 
 
 class Adoption(Enum):
-    """What happens to an object of another program that is recorded for a file."""
+    """What happens to another program's object that is recorded for a file."""
 
     RECORD = "record"
     STAMP = "stamp"
-    """It is copied onto itself, to get the metadata of ours."""
+    """It is copied onto itself, to get syncd's metadata."""
 
 
 class Properties(Struct, frozen=True):
-    """What an object carries for those who read it, as the configuration says; empty: nothing is said."""
+    """What an object carries for its readers, from the configuration; empty: nothing is configured."""
 
     content_type: str = ""
     cache_control: str = ""
@@ -52,11 +52,11 @@ class Properties(Struct, frozen=True):
     content_disposition: str = ""
     storage_class: str = ""
     tags: tuple[tuple[str, str], ...] | None = None
-    """None: nothing is said about tags, so a copy keeps those that there are."""
+    """None: nothing is configured about tags, so a copy keeps those that exist."""
 
     @property
     def stamp(self) -> str:
-        """Tells these properties from others; empty where there are none. It travels with the object."""
+        """Return a text that tells these properties from others; empty: there are none. Objects carry it."""
         said = replace(self, tags=self.tags or None)
         if said == Properties():
             return ""
@@ -64,7 +64,7 @@ class Properties(Struct, frozen=True):
 
 
 class Attributes(Struct, frozen=True):
-    """What a file has beside its content and its time. None and empty: not known."""
+    """What a file has besides its content and its time. None or empty: unknown."""
 
     mode: int | None = None
     """Permission bits, with setuid, setgid and the sticky bit."""
@@ -80,7 +80,7 @@ class Attributes(Struct, frozen=True):
 class PatternPlaces(dict[tuple[str, str], str]):
     """Where each pattern is written, by its key and its text: ``file:line``.
 
-    Two are always equal: a source is the same one when its lines have moved.
+    Two are always equal: a source stays the same when its lines move.
     """
 
     def __eq__(self, other: object) -> bool:
@@ -110,65 +110,65 @@ class Source(Struct, frozen=True):
     rescan_seconds: float = 3600.0
     on_delete: OnDelete = OnDelete.KEEP
     max_delete_files: int = 1000
-    """With ``OnDelete.DELETE``: more vanished files than this at once wait for a confirmation."""
+    """With ``OnDelete.DELETE``: if more files than this vanish at once, deletions wait for a confirmation."""
     max_delete_fraction: float = 0.25
-    """The same as a share of the files that are recorded, from 0.0 to 1.0; the smaller bound counts."""
+    """The same as a share of the recorded files, from 0.0 to 1.0; the smaller bound counts."""
     ignore_case: bool = False
     """Upper and lower case are the same in patterns."""
     exclude_temporary: bool = False
-    """What has a name of `syncd.core.patterns.TEMPORARY` is left out."""
+    """Entries with names of `syncd.core.patterns.TEMPORARY` are left out."""
     max_size: int = 0
-    """Bytes: a larger file is left out; 0 is no limit."""
+    """Bytes: a larger file is left out; 0: no limit."""
     min_age_seconds: float = 0.0
-    """A file is not read before its modification is so long ago."""
+    """A file is read only when it was modified at least so long ago."""
     exclude_if_present: tuple[str, ...] = ()
-    """A directory that holds a file of one of these names is left out, with all below it."""
+    """A directory that holds a file of one of these names is left out, with everything below it."""
     one_file_system: bool = False
     """Directories on another file system than the root are left out."""
     keeps_attributes: bool = False
     """Objects carry the attributes of their files."""
     copies_attributes: bool = False
-    """Attributes that changed alone are brought to the object by a copy onto itself; else they wait."""
+    """If only attributes changed, the object is copied onto itself to get them; otherwise they wait."""
     append: tuple[str, ...] = ()
-    """Patterns of files that only grow: carried as prefixes while they do; empty: no file is."""
+    """Patterns of files that only grow: they are carried as prefixes while they do; empty: no file is."""
     append_to_line: bool = True
     """Such a prefix ends with a line."""
     append_seconds: float = 60.0
     """How often a file that does not rest is carried."""
     records_links: bool = False
-    """Symbolic links have objects; else they are left out."""
+    """Symbolic links have objects; otherwise they are left out."""
     records_folders: bool = False
-    """Empty folders have objects; else they are left out."""
+    """Empty folders have objects; otherwise they are left out."""
     records_full_folders: bool = False
-    """And so have those with content, for their times and attributes."""
+    """So do folders with content, for their times and attributes."""
     objects: tuple[tuple[str, Properties], ...] = ()
     """Patterns, and the properties of the objects of files that match."""
     adopt: Adoption = Adoption.RECORD
     adopt_by_crc32: bool = False
-    """A CRC-32 and the size prove that another program's object has the content, if it has nothing better."""
+    """A CRC-32 and the size prove another program's object if it has nothing better."""
     audit_seconds: float = 0.0
-    """In which time the daemon compares every object with its record; 0: it does not."""
+    """How long the daemon takes to compare every object with its record; 0: it does not."""
     max_repair_files: int = 1000
-    """If more objects than this are damaged, none is repaired without a person."""
+    """If more objects than this are damaged, none is repaired without the operator."""
     max_repair_fraction: float = 0.25
     """The same as a share of the recorded files; the smaller bound counts."""
     given: str = ""
-    """Absolute path as it was configured, where that is a symbolic link or leads through one; else empty."""
+    """Absolute path as configured, if it is a symbolic link or leads through one; otherwise empty."""
     places: PatternPlaces = PatternPlaces()
     """Where each pattern is written, by its key and its text: ``file:line``."""
 
 
 class TransferPolicy(Struct, frozen=True):
-    """The bounds of all transfers of this machine, to whichever store."""
+    """The bounds of all transfers of this machine, to all stores."""
 
     concurrency: int = 32
     """Requests in flight, files and parts together."""
     part_size: int = 8 << 20
-    """Bytes; raised by itself where a file would need too many parts."""
+    """Bytes; raised automatically if a file would need too many parts."""
     bandwidth_limit: Bandwidth = FREE_LINE
-    """Of all requests together."""
+    """The limit of all requests together."""
     max_attempts: int = 0
-    """Tries for one file before it is parked until it changes; 0: without limit, with growing delays."""
+    """Tries for one file before it waits until it changes; 0: no limit, with growing delays."""
     memory_limit: int = 48 << 20
     """Bytes of file content held in memory at once; one part always fits, whatever its size."""
 
@@ -182,11 +182,11 @@ class Destination(NamedTuple):
 
 
 class FileRef(NamedTuple):
-    """Which file: the key of queue, state and log."""
+    """The name of a file, for queue, state and log."""
 
     source: str
     path: str
-    """Relative to the source's root, ``/`` between components, surrogate-escaped. One that ends with ``/`` is
+    """Relative to the source's root, ``/`` between components, surrogate-escaped. A ``/`` at the end marks
     the folder itself, as long as nothing in it is carried.
     """
 
@@ -211,7 +211,7 @@ class FileStat(NamedTuple):
 
 
 class LinkStat(FileStat):
-    """The stat of a symbolic link that is carried as one. Its content is where it leads to."""
+    """The stat of a symbolic link that is carried as a link. Its content is its target."""
 
     __slots__ = ()
 
@@ -223,16 +223,16 @@ class FolderStat(FileStat):
 
 
 class Irregular(Struct, frozen=True):
-    """Something that is not a regular file: never opened, never uploaded, counted."""
+    """Something that is not a regular file: never opened, never uploaded, only counted."""
 
     kind: str
     """``symbolic link``, ``directory``, ``fifo``, ``socket``, ``device``."""
 
     @property
     def took_place(self) -> bool:
-        """Whether a file that had this path is gone.
+        """Return whether a file that had this path is gone.
 
-        A directory cannot stand before a file. The others can be mounted over it, and a link may lead to it.
+        A directory cannot hide a file. The others can be mounted over it, and a link may lead to it.
         """
         return self.kind == "directory"
 
@@ -245,12 +245,12 @@ class Fingerprint(NamedTuple):
 
     @property
     def hex(self) -> str:
-        """The digest as ``xxh128sum`` prints it: 32 lower-case hex digits."""
+        """Return the digest as ``xxh128sum`` prints it: 32 lower-case hex digits."""
         return self.digest.hex()
 
 
 class Observed(NamedTuple):
-    """A file as the disk has it now."""
+    """A file as it is on the disk now."""
 
     stat: FileStat
     fingerprint: Fingerprint
@@ -259,7 +259,7 @@ class Observed(NamedTuple):
 
 
 OVERTAKEN = -1
-"""Instead of a life: since this row was written, its key belonged to another file's destination."""
+"""A special `life`: since the row was written, its key belonged to another file's destination."""
 
 
 class Recorded(Struct, frozen=True):
@@ -271,28 +271,28 @@ class Recorded(Struct, frozen=True):
     """Identity of the destination (kind, endpoint, bucket), not its name in the configuration."""
     key: str
     etag: str
-    """Empty while the row is in doubt: after a request to remove it, or after a put without an answer."""
+    """Empty while the row is in doubt: after a request to delete it, or a put without an answer."""
     recorded_ns: int
-    """Wall clock of the look at ``stat``, or since when the row is in doubt, nanoseconds."""
+    """Wall clock in nanoseconds of the look at ``stat``, or since when the row is in doubt."""
     racy: bool = False
-    """The stat was too young to prove anything: fingerprint again at the next look."""
+    """The stat was too young to prove anything: read the content again at the next look."""
     life: int = 0
-    """The number of the process that wrote this row; 0: it is not written yet, or older than the numbers;
+    """The number of the process that wrote this row; 0: not yet written, or older than the numbers;
     `OVERTAKEN`: another source may have written the object since."""
     witness: bytes = b""
-    """As in `Observed`; empty until the file is read by a syncd that knows witnesses."""
+    """As in `Observed`; empty until a syncd that knows witnesses reads the file."""
     kept: bool = False
-    """The file was deleted, and its object is kept: no scan reads the row."""
+    """The file was deleted, and its object is kept: scans do not read the row."""
 
     def __eq__(self, other: object) -> bool:
-        """Without `life`, which says who wrote the row, and not what."""
+        """Ignores `life`, which says who wrote the row."""
         return isinstance(other, Recorded) and Struct.__eq__(replace(self, life=other.life), other)
 
     __hash__ = Struct.__hash__
 
     @property
     def in_doubt(self) -> bool:
-        """The object may be another one, or none: ask the store before relying on the row."""
+        """Return whether the object may be another or missing: ask the store before relying on the row."""
         return not self.etag
 
 
@@ -302,27 +302,27 @@ class ObjectMeta(Struct, frozen=True):
     fingerprint: Fingerprint
     mtime_ns: int
     token: str = ""
-    """Random text of one upload: marks the object as ours after a lost answer."""
+    """Random text of one upload: after a lost answer it shows that the object is ours."""
     content_type: str = "application/octet-stream"
     mode: int = 0o600
-    """Permission bits of the file. Stores behind HTTP have permissions of their own and ignore this."""
+    """Permission bits of the file. Stores behind HTTP have their own permissions and ignore this."""
     instance: str = ""
     """Which machine and source wrote the object: see `syncd.core.plan`."""
     properties: Properties = Properties()
-    """What the configuration says beside the content type. Only its stamp is told again."""
+    """What is configured besides the content type. Only its stamp is read back."""
     attributes: Attributes | None = None
     """None: the object is to carry none."""
     is_link: bool = False
-    """The object stands for a symbolic link, and its content is where that leads to."""
+    """The object stands for a symbolic link, and its content is the target."""
     is_folder: bool = False
     """The object stands for a folder."""
     replaces: str | None = None
-    """The ETag of the only object that this one may replace; empty: none; None: any. Not stored. Set where
-    ``StoreLimits.has_conditions``: some stores ignore it."""
+    """The ETag of the only object that this one may replace; empty: none; None: any. Not stored. Set only
+    with ``StoreLimits.has_conditions``, because some stores ignore it."""
     allocated: int | None = None
-    """Bytes that the file takes on its disk: fewer than its size if it has holes. None: unknown. Not kept."""
+    """Bytes that the file takes on disk: fewer than its size if it has holes. None: unknown. Not stored."""
     others: tuple[tuple[str, str], ...] = ()
-    """As in `ObjectInfo`, of the object that is copied onto itself."""
+    """As in `ObjectInfo`, for an object that is copied onto itself."""
 
 
 class ObjectInfo(Struct, frozen=True):
@@ -336,36 +336,36 @@ class ObjectInfo(Struct, frozen=True):
     mtime_ns: int | None = None
     token: str | None = None
     crc32: int | None = None
-    """CRC-32 of the whole object, where the store itself computes one."""
+    """CRC-32 of the whole object, if the store itself computes one."""
     crc64: int | None = None
-    """CRC-64/NVME of the whole object, as what AWS's own programs send since 2025 has it."""
+    """CRC-64/NVME of the whole object, which AWS's own programs have sent since 2025."""
     foreign: bool = False
-    """Another program wrote it: the digest is computed from the content, for want of metadata of ours."""
+    """Another program wrote it: without metadata of ours, the digest is computed from the content."""
     md5: bytes | None = None
-    """The MD5 of the content: the ETag, where the store says that it is one, or what another program says."""
+    """The MD5 of the content: the ETag if the store says that it is one, or another program's statement."""
     sha256: bytes | None = None
-    """Of the whole, where the store keeps one."""
+    """Of the whole object, if the store keeps one."""
     mode: int | None = None
-    """Permission bits, where the store keeps them."""
+    """Permission bits, if the store keeps them."""
     instance: str | None = None
-    """Which machine and source wrote it; None: another program, or a syncd that did not say so yet."""
+    """Which machine and source wrote it; None: another program, or a syncd that did not record it."""
     stored_ns: int | None = None
-    """When the store got it, for an object without an mtime."""
+    """When the store received it, for an object without an mtime."""
     stamp: str = ""
-    """`Properties.stamp` of what the object got when it was written; empty: nothing."""
+    """The `Properties.stamp` with which the object was written; empty: none."""
     attributes: Attributes | None = None
     """None: it carries none."""
     is_link: bool = False
-    """It says that it stands for a symbolic link."""
+    """Its metadata says that it stands for a symbolic link."""
     others: tuple[tuple[str, str], ...] = ()
-    """What another program gave it, by name: metadata, and headers of HTTP with a slash before the name."""
+    """What another program gave it, by name: metadata, and HTTP headers with a slash before the name."""
 
 
 class Content(NamedTuple):
-    """A range of an object's bytes, and what the answer that carried them says about the object."""
+    """A range of an object's bytes, and what the answer with them says about the object."""
 
     info: ObjectInfo
-    """May lack what only `head_object` tells; the ETag is empty where nothing cheap proves it."""
+    """May lack what only `head_object` returns; the ETag is empty if nothing cheap proves it."""
     body: bytes | bytearray | memoryview
 
 
@@ -379,8 +379,8 @@ class Receipt(NamedTuple):
 class Part(Struct, frozen=True):
     """One part that a store has acknowledged.
 
-    ``digest`` is the witness of the bytes that we sent, None where only the store's list is known; ``crc32``
-    likewise, for stores that take a checksum of the whole at complete.
+    ``digest`` is the witness of the bytes that were sent, None if only the store's list is known; so is
+    ``crc32``, for stores that take a checksum of the whole at complete.
     """
 
     number: int
@@ -389,7 +389,7 @@ class Part(Struct, frozen=True):
     digest: bytes | None = None
     crc32: int | None = None
     stored_ns: int | None = None
-    """When it arrived, by the store's clock in nanoseconds; only in a list, and None if that does not say."""
+    """When it arrived, by the store's clock in nanoseconds; only in a list, None if that has no time."""
 
 
 class UploadInfo(Struct, frozen=True):
@@ -401,51 +401,51 @@ class UploadInfo(Struct, frozen=True):
 
 
 class Checkpoint(Struct, frozen=True):
-    """The record by which an upload continues after a restart, written before the upload begins."""
+    """The record from which an upload continues after a restart, written before the upload begins."""
 
     id: int
     ref: FileRef
     store_id: str
     key: str
     fingerprint: Fingerprint
-    """Without digest as long as parts are sent ahead of it; never where it is `completing`."""
+    """Without a digest while parts are sent before it is known; never so while `completing`."""
     stat: FileStat
     part_size: int
     token: str
     created_ns: int
-    """By the store's clock, as far as it was known."""
+    """By the store's clock, as far as known."""
     upload_id: str | None = None
     completing: bool = False
     """The complete request was sent; its answer may have been lost."""
     restarts: int = 0
-    """How many uploads of this state of the file ended before this one, because the store refused them."""
+    """How many uploads of this state of the file ended before, because the store refused them."""
     refused: str = ""
-    """Which call the last try ended with, how it was refused, and after how many parts; empty: none was."""
+    """The call with which the last try ended, how it was refused, and after how many parts; empty: none."""
     witness: bytes = b""
-    """Of the content, as in `Observed`."""
+    """The witness of the content, as in `Observed`."""
     parts: Mapping[int, Part] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class Leftover(Struct, frozen=True):
-    """An upload that will not be continued, and that could not be aborted yet."""
+    """An upload that will not continue, and that could not be aborted yet."""
 
     ref: FileRef
     store_id: str
     key: str
     upload_id: str
-    """Empty: the answer to create was lost, so that the store has to be asked which uploads there are."""
+    """Empty: the answer to create was lost, so the store has to list its uploads."""
     begun_ns: int
     left_ns: int = 0
-    """By the store's clock, Unix nanoseconds: create was sent between the two; 0: it is not known when."""
+    """By the store's clock, Unix nanoseconds: create was sent between the two; 0: unknown."""
 
 
 class LastScan(Struct, frozen=True):
     """The last scan of a whole source."""
 
     ended_ns: int | None = None
-    """Wall clock; None: there was none yet."""
+    """Wall clock; None: never."""
     drift: int = 0
-    """Changes that no event had announced, of all scans."""
+    """Changes that no event had announced, in all scans."""
     unseen: str = ""
     """What it could not see, in words; empty: it saw everything."""
     skipped: Mapping[str, int] = field(default_factory=dict)
@@ -456,19 +456,19 @@ class Summary(Struct, frozen=True):
     """What is known of one source as a whole."""
 
     files: int = 0
-    """Recorded ones."""
+    """Recorded files."""
     size: int = 0
-    """Of these, in bytes."""
+    """Their size in bytes."""
     scan: LastScan = LastScan()
     failed: int = 0
     differing: int = 0
     """Objects that differed from their records at the last audit, and have not been repaired since."""
     audited_ns: int | None = None
-    """When the last round of audits ended; None: none did."""
+    """When the last round of audits ended; None: never."""
     audited: int = 0
-    """Files of that round."""
+    """The files of that round."""
     repaired: int = 0
-    """Of them, those that were to be sent again."""
+    """Those of them that had to be sent again."""
 
 
 class Failure(Struct, frozen=True):
@@ -478,23 +478,23 @@ class Failure(Struct, frozen=True):
     error: str
     attempts: int
     next_attempt_ns: int
-    """Wall clock, nanoseconds; 0: not before the file changes or the operator asks."""
+    """Wall clock, nanoseconds; 0: only when the file changes or the operator asks."""
     refusals: int = 0
     """How many of the attempts ended with a refusal of this state of the file."""
     refused: bytes = b""
-    """Names that state of the file, and the settings of then; empty: the last attempt was no refusal."""
+    """Identifies that state of the file and the settings; empty: the last attempt was not refused."""
 
 
 class RootIdentity(Struct, frozen=True):
-    """Which directory a source's root was when it was last seen whole."""
+    """Which directory a source's root was when a scan last saw it whole."""
 
     device: int
     inode: int
     volume: str = ""
-    """What names the file system, as far as it was asked: another disk gets the device number of one that was
-    unplugged, and the roots of all disks have the same inode."""
+    """Identifies the file system, as far as it was asked: another disk may get the device number of one that
+    was unplugged, and the roots of all disks have the same inode."""
 
     def is_same(self, other: RootIdentity) -> bool:
-        """Whether nothing that is known of the two tells them apart."""
+        """Return whether nothing known tells the two apart."""
         same_place = (self.device, self.inode) == (other.device, other.inode)
         return same_place and (self.volume.startswith(other.volume) or other.volume.startswith(self.volume))

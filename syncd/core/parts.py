@@ -1,9 +1,8 @@
 """How a file is cut into parts, and whether and where an upload can resume.
 
-A part's number says where it is: its offset is ``(number - 1) * part_size`` and never a running sum, so a
-hole in what the store lists cannot shift what is sent. Resuming is matching: `misfit` compares a checkpoint
-with what the file and the store are now, `resume` compares its parts with those that the store lists, and
-every mismatch has a name.
+The number of a part gives its place: its offset is ``(number - 1) * part_size`` and never a running sum, so a
+hole in the store's list cannot shift what is sent. `misfit` compares a checkpoint with the present file and
+store; `resume` compares its parts with those that the store lists. Every mismatch has a name.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ SMALLEST_COMMON_PART_SIZE = 5 << 20
 
 
 class StoreLimits(Struct, frozen=True):
-    """Sizes in bytes. Data of the store, so that the planner holds no constants."""
+    """Limits of a store, sizes in bytes, so that the planner needs no constants."""
 
     min_part_size: int
     """For every part but the last."""
@@ -44,14 +43,14 @@ class StoreLimits(Struct, frozen=True):
     computes_crc32: bool = False
     """`head_object` returns the CRC-32 of every object, also of one made of parts."""
     describes_by_reading: bool = False
-    """`head_object` reads an object of another program, and tells the XXH3-128 of what it read."""
+    """`head_object` reads an object of another program, and returns the XXH3-128 of what it read."""
     max_xattr_bytes: int = 1400
-    """What all extended attributes of a file may take in the metadata of its object. S3 and BOS take 2048
-    bytes of metadata, and what else syncd writes there takes less than 640."""
+    """The most that a file's extended attributes may take in the metadata of its object. S3 and BOS accept
+    2048 bytes of metadata; everything else that syncd writes there takes less than 640."""
     has_conditions: bool = False
-    """A put and a complete honour ``ObjectMeta.replaces``: PreconditionFailed where it is another object."""
+    """A put and a complete honour ``ObjectMeta.replaces``: PreconditionFailed for another object."""
     completes_with_meta: bool = False
-    """An object of parts gets the metadata that complete is given, not what create was."""
+    """An object of parts gets its metadata from complete, not from create."""
 
 
 class PartDigests(Struct, frozen=True):
@@ -74,10 +73,10 @@ class Span(Struct, frozen=True):
 class Resume(Struct, frozen=True):
     """How an upload goes on. Every part of the file is in exactly one of the three, each ascending.
 
-    ``kept`` needs nothing more: the store lists it as we recorded it, and the local bytes still have the
-    recorded digest. It carries the record's digest and crc32. ``unproven`` the store lists in the right size,
-    but no record of that ETag proves its content: good only if the ETag is the MD5 of the local bytes.
-    ``missing`` is to be sent. ``notes`` say why a part that was listed or recorded is not kept.
+    ``kept`` needs nothing more: the store lists it as recorded, and the local bytes still have the recorded
+    digest. It carries the record's digest and crc32. The store lists ``unproven`` in the right size, but no
+    record of that ETag proves its content: it is good only if the ETag is the MD5 of the local bytes.
+    ``missing`` has to be sent. ``notes`` say why a part that was listed or recorded is not kept.
     """
 
     kept: tuple[Part, ...]
@@ -90,14 +89,14 @@ class Resume(Struct, frozen=True):
 
 
 def fits_one_request(size: int, wanted_part_size: int, limits: StoreLimits) -> bool:
-    """Whether a file of `size` bytes is put whole: not larger than a part, and the store takes it."""
+    """Return whether a file of `size` bytes is put whole: it fits into a part, and the store takes it."""
     return size <= wanted_part_size and size <= limits.max_put_size
 
 
 def part_size_for(size: int, wanted_part_size: int, limits: StoreLimits) -> int:
-    """Part size in bytes: the wanted one, moved into the store's limits, raised until `max_parts` suffice.
+    """Return the part size in bytes: the wanted one within the store's limits, raised to suit `max_parts`.
 
-    A multiple of ``limits.part_size_multiple``. Raises StoreRefused, naming the limit, if no part size does.
+    It is a multiple of ``limits.part_size_multiple``. Raises StoreRefused, naming the limit, if none suits.
     """
     if size > limits.max_object_size:
         raise StoreRefused(
@@ -116,9 +115,9 @@ def part_size_for(size: int, wanted_part_size: int, limits: StoreLimits) -> int:
 
 
 def part_sizes_after_refusal(part_size: int, limits: StoreLimits) -> int:
-    """Part size in bytes to try after the store called parts of `part_size` too small.
+    """Return the part size in bytes to try after the store called parts of `part_size` too small.
 
-    At least 5 MiB and at least twice as large. Raises StoreRefused when the store allows no larger one.
+    It is at least 5 MiB and at least twice as large. Raises StoreRefused if the store allows no larger one.
     """
     larger = max(SMALLEST_COMMON_PART_SIZE, 2 * part_size)
     result = part_size_for(0, larger, limits)
@@ -131,12 +130,12 @@ def part_sizes_after_refusal(part_size: int, limits: StoreLimits) -> int:
 
 
 def count(size: int, part_size: int) -> int:
-    """How many parts a file of `size` bytes has; 0 for an empty file."""
+    """Return how many parts a file of `size` bytes has; 0 for an empty file."""
     return _ceil_div(size, part_size)
 
 
 def span(number: int, size: int, part_size: int) -> Span:
-    """The bytes of part `number` of a file of `size` bytes. Raises ValueError when it has no such part."""
+    """Return the bytes of part `number` of a file of `size` bytes. Raises ValueError without such a part."""
     if not 1 <= number <= count(size, part_size):
         raise ValueError(f"a file of {size} bytes in parts of {part_size} has no part {number}")
     offset = (number - 1) * part_size
@@ -144,14 +143,14 @@ def span(number: int, size: int, part_size: int) -> Span:
 
 
 def cut(size: int, part_size: int) -> Iterator[Span]:
-    """All parts in ascending order: together every byte exactly once."""
+    """Yield all parts in ascending order: together they have every byte exactly once."""
     return (span(number, size, part_size) for number in range(1, count(size, part_size) + 1))
 
 
 def unmoved(before: PartDigests, before_size: int, now: PartDigests, size: int) -> dict[int, int]:
-    """The offset of each part, by its number, that a file's last version has at the same place.
+    """Return, by number, the offset of each part that the file's last version has at the same place.
 
-    Empty where the two are on different grids.
+    Empty if the two are on different grids.
     """
     if before.part_size != now.part_size:
         return {}
@@ -164,10 +163,10 @@ def unmoved(before: PartDigests, before_size: int, now: PartDigests, size: int) 
 
 
 def moved(before: bytes, now: bytes, size: int, part_size: int) -> dict[int, int]:
-    """At which offset of a file's last version each part lies, by its number, if it does anywhere.
+    """Return, by number, at which offset of the file's last version each part lies, if it does anywhere.
 
-    `before` and `now` are the chunks of the two versions, `size` and `part_size` are of the new one. A part
-    is found within chunks that follow each other in both.
+    `before` and `now` are the chunks of the two versions; `size` and `part_size` are of the new one. A part
+    is found only within chunks that follow each other in both.
     """
     there: dict[int, bytes] = {}
     places: dict[bytes, int] = {}
@@ -207,11 +206,11 @@ def misfit(
     limits: StoreLimits,
     witness: bytes = b"",
 ) -> str | None:
-    """Why the upload has to be restarted, or None: it can go on.
+    """Return why the upload has to be restarted; None: it can go on.
 
     `fingerprint` and `witness` are the file's now. An upload that began before its content was known goes on
-    with any of its size: `resume` proves its parts one by one. Whether the store still knows the upload, or
-    ever gave it an id, is not asked here: that takes a request.
+    with any content of its size: `resume` proves its parts one by one. Only a request can tell whether the
+    store still knows the upload, or ever gave it an id; that is not asked here.
     """
     size, part_size = checkpoint.fingerprint.size, checkpoint.part_size
     if checkpoint.store_id != store_id:
@@ -264,7 +263,7 @@ def resume(checkpoint: Checkpoint, listed: Sequence[Part], digests: Sequence[byt
 
 
 def _by_number(listed: Sequence[Part], total: int) -> tuple[dict[int, Part], dict[str, list[int]]]:
-    """The listed parts by number, without those that the file does not have; and the notes so far."""
+    """Return the listed parts by number, except those that the file does not have, and the notes so far."""
     listing: dict[int, Part] = {}
     notes: dict[str, list[int]] = {}
     contradictory: set[int] = set()
@@ -280,12 +279,12 @@ def _by_number(listed: Sequence[Part], total: int) -> tuple[dict[int, Part], dic
 
 
 def _why_not(wanted: Span, part: Part | None, record: Part | None, digest: bytes) -> str | None:
-    """Why a part that the store lists or that we recorded cannot be kept, or None."""
+    """Return why a part that the store lists or the record has cannot be kept; None: it can."""
     if part is None:
         return "acknowledged, but no longer listed" if record is not None else None
     if part.size != wanted.size:
         return "listed in another size"
-    if record is None or record.etag != part.etag:  # it was sent again, and we died before we recorded that
+    if record is None or record.etag != part.etag:  # sent again; syncd died before recording it
         return None
     if record.digest is not None and record.digest != digest:
         return "the local bytes are not those that were sent"
@@ -293,7 +292,7 @@ def _why_not(wanted: Span, part: Part | None, record: Part | None, digest: bytes
 
 
 def _numbers(numbers: Sequence[int], most: int = 8) -> str:
-    """Part numbers for people to read: runs joined, cut off after `most` runs."""
+    """Return part numbers for people: runs joined, cut off after `most` runs."""
     runs: list[list[int]] = []
     for number in sorted(set(numbers)):
         if runs and runs[-1][1] == number - 1:
@@ -306,7 +305,7 @@ def _numbers(numbers: Sequence[int], most: int = 8) -> str:
 
 
 def etag_of(etags: Sequence[str]) -> str | None:
-    """The ETag that S3 gives an object of parts with these ETags; None where they are no MD5s.
+    """Return the ETag that S3 gives an object of parts with these ETags; None: they are no MD5s.
 
     It is the MD5 of the parts' MD5s, and their number.
     """
@@ -329,7 +328,7 @@ _X = 1 << 30
 
 
 def combine_crc32(crcs: Iterable[tuple[int, int]]) -> int:
-    """CRC-32 (zlib's) of the whole from ``(crc32, size)`` of consecutive pieces, without reading a byte."""
+    """Return zlib's CRC-32 of the whole from ``(crc32, size)`` of consecutive pieces, reading no byte."""
     whole = 0
     for crc, size in crcs:
         whole = _multiply(_shift(size), whole) ^ crc
@@ -337,7 +336,7 @@ def combine_crc32(crcs: Iterable[tuple[int, int]]) -> int:
 
 
 def _multiply(a: int, b: int) -> int:
-    """a * b mod P."""
+    """Return a * b mod P."""
     product = 0
     while a:
         if a & _ONE:
@@ -347,9 +346,9 @@ def _multiply(a: int, b: int) -> int:
     return product
 
 
-@lru_cache(maxsize=64)  # all parts of a file but the last have one size
+@lru_cache(maxsize=64)  # all parts of a file except the last have one size
 def _shift(size: int) -> int:
-    """x^(8 * size) mod P, by repeated squaring."""
+    """Return x^(8 * size) mod P, by repeated squaring."""
     result, power, exponent = _ONE, _X, 8 * size
     while exponent:
         if exponent & 1:

@@ -1,13 +1,13 @@
-"""Local path <-> object key, and names for people.
+"""Maps local paths to object keys and back, and names files for people.
 
-Names are bytes at heart. In memory they are text decoded as UTF-8 with surrogate escapes; a key is text that
-every store takes, so without surrogates. The mapping (rclone's scheme for bytes that are not UTF-8) keeps
-every legal UTF-8 name exactly as it is and is reversible for the others:
+File names are bytes. In memory they are text decoded as UTF-8 with surrogate escapes. A key is text that
+every store takes, so it has no surrogates. The mapping (rclone's scheme for bytes that are not UTF-8) keeps
+every legal UTF-8 name as it is and is reversible for the others:
 
 - a byte that is not UTF-8 becomes U+201B and two upper-case hex digits;
 - a U+201B that is really in the name is doubled;
-- a symbolic link gets ``.rclonelink`` after its name, and a file of such a name U+201B before that;
-- an empty folder gets ``/`` after its name, in the path as in the key.
+- a symbolic link gets ``.rclonelink`` after its name, and a file of such a name gets U+201B before that;
+- an empty folder gets ``/`` after its name, in the path and in the key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ QUOTE = "\u201b"
 LINK = ".rclonelink"
 """Ends the keys of symbolic links."""
 LONGEST_TARGET_BYTES = 4095
-"""Of a symbolic link. Source: PATH_MAX, with the NUL at its end."""
+"""The longest target of a symbolic link: PATH_MAX without the NUL at its end."""
 
 FOLDER = "/"
 """Ends the paths and the keys of empty folders."""
@@ -36,9 +36,9 @@ _ESCAPED = re.compile(f"{QUOTE}({QUOTE}|[89A-F][0-9A-F])")
 
 
 def key_for(prefix: str, path: str, *, is_link: bool = False) -> str:
-    """The key of the file, folder or symbolic link at `path` (relative, surrogate-escaped).
+    """Return the key of the file, folder or symbolic link at `path` (relative, surrogate-escaped).
 
-    Distinct paths have distinct keys, and so have a file and a link.
+    Distinct paths have distinct keys, and so do a file and a link.
     """
     key = prefix + _TO_ESCAPE.sub(_escape, path)
     if is_link:
@@ -47,19 +47,19 @@ def key_for(prefix: str, path: str, *, is_link: bool = False) -> str:
 
 
 def is_link_key(key: str) -> bool:
-    """Whether `key_for` makes this key of a link only. A doubled quotation mark belongs to its name."""
+    """Return whether `key_for` makes this key only for a link. A doubled quotation mark is part of a name."""
     stem = key.removesuffix(LINK)
     has_name = stem != key and stem.rpartition("/")[2] != ""
     return has_name and (len(stem) - len(stem.rstrip(QUOTE))) % 2 == 0
 
 
 def is_folder(path: str) -> bool:
-    """Whether a path or a key is that of an empty folder."""
+    """Return whether a path or a key is that of an empty folder."""
     return path.endswith(FOLDER)
 
 
 def path_for(prefix: str, key: str) -> str | None:
-    """The path of what has this key; None if it is not under `prefix`, or none of ours."""
+    """Return the path that has this key; None: it is not under `prefix`, or syncd makes no such key."""
     if not key.startswith(prefix):
         return None
     below, is_link = key[len(prefix) :], is_link_key(key)
@@ -84,19 +84,19 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def _is_relative_path(path: str) -> bool:
-    """Whether a file system could have handed out this path, decoded as it decodes. ``/`` ends a folder's."""
+    """Return whether a file system can have this path, decoded as usual. ``/`` ends a folder's."""
     segments = path.removesuffix(FOLDER).split("/")
     if "\0" in path or any(segment in ("", ".", "..") for segment in segments):
         return False
     try:
-        # Escapes that together are valid UTF-8 stand for a character, which would never have been escaped.
+        # Escapes that together are valid UTF-8 stand for a character, which is never escaped.
         return path.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape") == path
     except UnicodeEncodeError:
         return False
 
 
 def key_problem(key: str, max_key_bytes: int) -> str | None:
-    """Why a store cannot take this key, or None. `max_key_bytes` limits its length in UTF-8."""
+    """Return why a store cannot take this key; None: it can. `max_key_bytes` limits its UTF-8."""
     try:
         length = len(key.encode("utf-8"))
     except UnicodeEncodeError:
@@ -112,7 +112,7 @@ def key_problem(key: str, max_key_bytes: int) -> str | None:
 
 
 def prefix_problem(prefix: str) -> str | None:
-    """Why this cannot be put before keys, in words for the author of the configuration, or None."""
+    """Return why keys cannot begin with this, for the author of the configuration; None: they can."""
     if not prefix:
         return None
     if prefix.startswith("/"):
@@ -130,7 +130,7 @@ def prefix_problem(prefix: str) -> str | None:
 
 
 def printable(path: str) -> str:
-    r"""The path on one line, without anything that a terminal or a log would interpret; reversible by eye.
+    r"""Return the path on one line, with nothing that a terminal or a log interprets; reversible by eye.
 
     ``\xNN`` is a byte (a control character, or one that is not UTF-8), ``\uNNNN`` any other character that
     cannot be shown (separators, text direction), ``\\`` a backslash.
@@ -141,7 +141,7 @@ def printable(path: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text from elsewhere, such as a store's message, with nothing that a terminal or a log interprets."""
+    """Return foreign text, such as a store's message, with nothing that a terminal or a log interprets."""
     return text if text.isprintable() else "".join(c if c.isprintable() else _shown(c) for c in text)
 
 
@@ -159,12 +159,12 @@ def _shown(character: str) -> str:
 
 
 def name_of(ref: FileRef) -> str:
-    """A file, as logs and reports name it."""
+    """Return the name of a file for logs and reports."""
     return f"{ref.source}:{printable(ref.path)}"
 
 
 def named(given: str, sources: Sequence[str], stores: Sequence[str]) -> tuple[str, str]:
-    """``source`` or ``store``, and its name. ``source:NAME`` and ``store:NAME`` say it outright.
+    """Return ``source`` or ``store``, and its name. ``source:NAME`` and ``store:NAME`` name the kind.
 
     Raises ValueError for a name that is both, and for one that is neither.
     """

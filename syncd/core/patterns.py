@@ -1,8 +1,8 @@
-"""Rules: which paths of a source are wanted, said in gitignore patterns.
+"""Rules: which paths of a source are wanted, in gitignore patterns.
 
-In ``exclude`` the order is git's: from the top directory downward, at each level the last pattern that
-matches wins, and what is below an excluded directory is excluded whatever else is said. In ``include`` no
-directory is cut off: of all patterns that match the file or a directory above it, the last one decides.
+``exclude`` follows git's order: from the top directory downward, at each level the last pattern that matches
+wins, and everything below an excluded directory is excluded. ``include`` cuts off no directory: the last of
+all patterns that match the file or a directory above it decides.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ TEMPORARY = (
     ".syncthing.*.tmp", ".goutputstream-*", ".*.sw[a-p]", ".*.kate-swp", ".#*", "\\#*#", "~$*", ".~lock.*#",
     ".fuse_hidden*", ".nfs0*", ".DS_Store", "Thumbs.db",
 )  # fmt: skip
-"""Names that editors, browsers and copiers give to what is not a file yet, or only theirs. As if they stood
+"""Names that editors, browsers and copiers give to unfinished or private files. They count as if they stood
 before the patterns of `exclude`, so that a negation there brings one back."""
 
 _REMEMBERED_DIRECTORIES = 10_000
-"""Bound of each list's memory of directories; it is cleared when it is full."""
+"""How many directories each list remembers; a full memory is cleared."""
 
 _Search = Callable[[str], object]
 
 
 class _Pattern:
-    """One gitignore pattern, asked about one entry at a time.
+    """One gitignore pattern, which is matched against one entry at a time.
 
-    Not about what is below an entry that it matches: ``!keep`` is about ``keep``, not about what is in it. An
-    entry is compared by its last segments with what follows the pattern's last ``**``, which in most patterns
-    is all; in a pattern without any, the entry has as many segments.
+    It does not cover what is below a matching entry: ``!keep`` matches ``keep``, not the entries in it. The
+    last segments of an entry are compared with the tail of the pattern, after its last ``**``. In most
+    patterns the tail is everything; without any ``**`` the entry must have as many segments.
 
-    Read as git reads it (https://git-scm.com/docs/gitignore), but by characters where git goes by bytes: a
-    ``?`` stands for an ``é``.
+    It reads patterns as git does (https://git-scm.com/docs/gitignore), but by characters where git goes by
+    bytes: a ``?`` stands for an ``é``.
     """
 
     __slots__ = ("_directories_only", "_exact", "_tail", "_tail_length", "_whole", "negated", "written")
@@ -54,18 +54,18 @@ class _Pattern:
             "**" if len(each) > 1 and not each.strip("*") else each for each in text.strip("/").split("/")
         ]
         if "/" not in text.removesuffix("/"):
-            # Without a slash it is about names at any depth; and there "**" is but an asterisk.
+            # Without a slash it matches names at any depth; there "**" is a plain asterisk.
             segments = ["**", "*" if segments == ["**"] else segments[0]]
         wild = [index for index, segment in enumerate(segments) if segment == "**"]
         tail = segments[wild[-1] + 1 :] if wild else segments
         self._exact = not wild
         self._tail_length = len(tail)
         self._tail = _search(tail, flags) if tail else None
-        # Where the only "**" leads, or where there is none, the tail asks all that there is to ask.
+        # With no "**", or only a leading one, the tail decides alone.
         self._whole = None if tail and wild in ([], [0]) else _search(segments, flags)
 
     def matches(self, path: str, name: str, depth: int, is_directory: bool) -> bool:
-        """Whether it matches this entry itself. `name` is the last of the `depth` segments of `path`."""
+        """Return whether it matches this entry. `name` is the last of the `depth` segments of `path`."""
         if self._directories_only and not is_directory:
             return False
         if self._tail is not None:
@@ -79,11 +79,11 @@ class _Pattern:
 
 
 def _checked(pattern: str) -> str:
-    """The pattern without insignificant blanks. Raises ValueError, saying why, if it can never match."""
+    """Return the pattern without insignificant blanks. Raises ValueError if it can never match."""
     line = pattern.rstrip("\r\n")
     text = line.rstrip(" ")
     if (len(text) - len(text.rstrip("\\"))) % 2 and text != line:
-        text += " "  # the first of them is escaped
+        text += " "  # the first of the blanks is escaped
     segments = text.removeprefix("!").removeprefix("/").removesuffix("/").split("/")
     if "\n" in text or "\0" in text:
         raise ValueError("is not one line")
@@ -112,13 +112,13 @@ _CLASSES = {
     "upper": "A-Z",
     "xdigit": "0-9A-Fa-f",
 }
-"""POSIX's classes inside brackets, as a regular expression has them inside brackets."""
+"""POSIX's classes, and their form inside the brackets of a regular expression."""
 _CLASS = re.compile(r"\[:([A-Za-z]*):\]")
 _NAME = "[^/]*"
 
 
 def _search(segments: Sequence[str], flags: re.RegexFlag) -> _Search:
-    """The compiled search for a pattern of these segments, for the whole of a path."""
+    """Return the search for a pattern of these segments, for a whole path."""
     regex = ""
     for number, segment in enumerate(segments, 1):
         is_last = number == len(segments)
@@ -130,7 +130,7 @@ def _search(segments: Sequence[str], flags: re.RegexFlag) -> _Search:
 
 
 def _translated(segment: str) -> str:
-    """The regular expression of a segment, read as git reads it. Raises ValueError."""
+    """Return the regular expression of a segment, read as git reads it. Raises ValueError."""
     regex, at = "", 0
     while at < len(segment):
         character, at = segment[at], at + 1
@@ -149,7 +149,7 @@ def _translated(segment: str) -> str:
 
 
 def _brackets(segment: str, at: int) -> tuple[str, int]:
-    """The regular expression of the brackets whose inside begins at `at`, and where they end."""
+    """Return the regular expression of the brackets whose inside begins at `at`, and where they end."""
     negated = segment[at : at + 1] in ("!", "^")
     at += negated
     members, begin, last = "", at, ""
@@ -179,7 +179,7 @@ def _escaped(segment: str, at: int) -> tuple[str, int]:
 
 
 class _PatternList:
-    """gitignore patterns in order: the last one that matches an entry decides, a directory for all below."""
+    """Patterns in order: the last one that matches an entry decides, and a directory's for all below it."""
 
     def __init__(self, what: str, patterns: Sequence[str], *, ignore_case: bool) -> None:
         compiled: list[_Pattern] = []
@@ -192,17 +192,17 @@ class _PatternList:
         self._directories: dict[str, bool] = {}
 
     def can_match(self) -> bool:
-        """Whether any entry at all can match: with nothing but negations, none can."""
+        """Return whether any entry can match: with only negations, none can."""
         return not all(pattern.negated for pattern in self._patterns)
 
     def matches_file(self, path: str) -> bool:
-        """Whether the file, or a directory above it, is matched."""
+        """Return whether the file, or a directory above it, is matched."""
         directory, _, name = path.rpartition("/")
         return self.matches_directory(directory) or self._decide(path, name, is_directory=False)
 
     def matches_directory(self, path: str) -> bool:
-        """Whether the directory, or one above it, is matched; the root ('') never is."""
-        # Upward to the nearest directory that is remembered, then down again: no recursion, however deep.
+        """Return whether the directory, or one above it, is matched; the root ('') never is."""
+        # Go up to the nearest remembered directory, then down: no recursion, however deep.
         unknown: list[str] = []
         verdict = False
         while path:
@@ -224,7 +224,7 @@ class _PatternList:
         return pattern is not None and not pattern.negated
 
     def _deciding(self, path: str, name: str, *, is_directory: bool) -> _Pattern | None:
-        """The last pattern that matches this entry itself."""
+        """Return the last pattern that matches this entry itself."""
         depth = path.count("/") + 1
         for pattern in self._patterns:
             if pattern.matches(path, name, depth, is_directory):
@@ -232,7 +232,7 @@ class _PatternList:
         return None
 
     def explain(self, path: str, *, is_directory: bool) -> tuple[str, str]:
-        """The pattern that decides about an entry, and the entry that it matches: this one or one above."""
+        """Return the pattern that decides about an entry, and the matching entry: this one or one above."""
         last = "", ""
         for entry in _downward(path):
             directory = is_directory or entry != path
@@ -245,8 +245,8 @@ class _PatternList:
 
 
 class _IncludeList(_PatternList):
-    """As `_PatternList`, but nothing is cut off: the last pattern that matches the file or a directory above
-    it decides, so that a negation also takes away from below a directory that is included.
+    """Like `_PatternList`, but it cuts off nothing: the last pattern that matches the file or a directory
+    above it decides, so that a negation also works below an included directory.
     """
 
     def __init__(self, patterns: Sequence[str], *, ignore_case: bool) -> None:
@@ -263,7 +263,7 @@ class _IncludeList(_PatternList):
         return rank < len(self._patterns) and not self._patterns[rank].negated
 
     def _rank_of(self, directory: str) -> int:
-        """The place, counted from the end, of the last pattern that matches the directory or one above it."""
+        """Return the place, from the end, of the last pattern for the directory or one above it."""
         unknown: list[str] = []
         while directory not in self._ranks:
             unknown.append(directory)
@@ -295,17 +295,17 @@ class _IncludeList(_PatternList):
 
 
 class Verdict(Struct, frozen=True):
-    """Whether an entry is wanted, and what says so."""
+    """Whether an entry is wanted, and which rule decides."""
 
     wanted: bool
     key: str = ""
-    """The key of the configuration that decides, such as ``include`` or ``exclude``; empty: there is none."""
+    """The key of the configuration that decides, such as ``include`` or ``exclude``; empty: none does."""
     pattern: str = ""
     """The pattern, name or limit that decides, as written; empty: none matches."""
     entry: str = ""
-    """What it matches: the path, or a directory above it."""
+    """The entry that it matches: the path, or a directory above it."""
     near: str = ""
-    """A pattern that would decide otherwise if upper and lower case were the same."""
+    """A pattern that would decide otherwise if case did not matter."""
 
     def __str__(self) -> str:
         if not self.key:
@@ -334,9 +334,9 @@ _LIMITS = {
 class Rules:
     """Which paths of a source are wanted.
 
-    ``include``, if there is any, means "only these": a file is wanted if the last pattern that matches it,
-    or a directory above it, is no negation. ``exclude`` wins. Patterns have gitignore's syntax, relative to
-    the source's directory. May be asked from several threads at once.
+    ``include``, if there is any, means "only these": a file is wanted if the last pattern that matches it or
+    a directory above it is not a negation. ``exclude`` wins. Patterns have gitignore's syntax, relative to
+    the source's directory. For any thread.
     """
 
     def __init__(
@@ -349,8 +349,8 @@ class Rules:
         folders: bool = False,
         full_folders: bool = False,
     ) -> None:
-        """`temporary`: `TEMPORARY` is excluded, too; `folders`: empty ones are carried; `full_folders`: the
-        others, too. Raises ValueError, naming the pattern and its fault.
+        """`temporary`: also exclude `TEMPORARY`; `folders`: carry empty ones; `full_folders`: carry the
+        others. Raises ValueError, naming the pattern and its fault.
         """
         self._folders, self._full_folders = folders, full_folders
         self._written = tuple(include), (*(TEMPORARY if temporary else ()), *exclude)
@@ -363,7 +363,7 @@ class Rules:
 
     @classmethod
     def of(cls, source: Source) -> Rules:
-        """The patterns of a source."""
+        """Return the patterns of a source."""
         return cls(
             source.include,
             source.exclude,
@@ -375,20 +375,20 @@ class Rules:
 
     @classmethod
     def of_appended(cls, source: Source) -> Callable[[str], bool]:
-        """Whether a file of a source only grows."""
+        """Return the function that says whether a file of a source only grows."""
         if not source.append:
             return lambda path: False
         return cls(source.append, (), ignore_case=source.ignore_case).wants_file
 
     def is_temporary(self, path: str, *, is_directory: bool) -> bool:
-        """Whether an entry that is not wanted has a temporary name, as far as the lists tell."""
+        """Return whether an unwanted entry has a temporary name, as far as the lists tell."""
         if self._exclude is None or not self._temporary:
             return False
         return self._exclude.explain(path, is_directory=is_directory)[0] in TEMPORARY
 
     def wants_file(self, path: str) -> bool:
-        """Whether the file at this relative path is to be carried; or the folder, where the path ends with a
-        slash, if it is empty.
+        """Return whether the file at this relative path is to be carried. A path that ends with a slash is an
+        empty folder's.
         """
         if path.endswith("/"):
             return self._folders and self._wants_folder(path[:-1])
@@ -404,15 +404,15 @@ class Rules:
         return self._include is None or self._include.matches_directory(path)
 
     def fills(self, path: str) -> bool:
-        """Whether an entry keeps the folder that it is in from being an empty one: it, or something in it,
-        may be carried. The path of a directory ends with a slash.
+        """Return whether an entry keeps its folder from being empty, because it, or something in it, may be
+        carried. The path of a directory ends with a slash.
         """
         if self._full_folders:
             return False
         return self.wants_directory(path[:-1]) if path.endswith("/") else self.wants_file(path)
 
     def explain(self, path: str, *, is_directory: bool = False) -> Verdict:
-        """Whether the entry at this relative path is wanted, and why. Slower than `wants_file`."""
+        """Return whether the entry at this relative path is wanted, and why. Slower than `wants_file`."""
         verdict = self._explain(path, is_directory=is_directory)
         if self._ignore_case or not any(self._written):
             return verdict
@@ -428,19 +428,19 @@ class Rules:
             if excluded[0] and not excluded[0].startswith("!"):
                 built_in = self._temporary and excluded[0] in TEMPORARY
                 return Verdict(False, "exclude_temporary" if built_in else "exclude", *excluded)
-        if self._include is not None and not is_directory:  # a directory may hold what is included
+        if self._include is not None and not is_directory:  # a directory may hold included files
             included = self._include.explain(path, is_directory=is_directory)
             return Verdict(bool(included[0]) and not included[0].startswith("!"), "include", *included)
         return Verdict(True, "exclude" if self._exclude is not None else "", *excluded)
 
     def wants_directory(self, path: str) -> bool:
-        """Whether anything below this directory may be wanted: False means neither descend nor watch."""
+        """Return whether anything below this directory may be wanted; False: neither descend nor watch."""
         return self._exclude is None or not self._exclude.matches_directory(path)
 
 
 class ObjectRules:
-    """The properties of objects, by patterns. Of all rules that match a file or a directory above it and say
-    something about a property, the last one decides about that property.
+    """The properties of objects, by patterns. For each property the last rule decides that matches the file
+    or a directory above it and sets the property.
     """
 
     def __init__(self, source: Source) -> None:
@@ -449,14 +449,14 @@ class ObjectRules:
             (_PatternList("match", [pattern], ignore_case=source.ignore_case), properties)
             for pattern, properties in source.objects
         ]
-        # Where any rule speaks of tags, a file that none of these matches has none, also after a copy.
+        # If any rule sets tags, a file without a matching one has none, also after a copy.
         speaks = any(properties.tags is not None for _, properties in self._rules)
         self._plain = Properties(tags=() if speaks else None)
 
     def of(self, path: str) -> Properties:
-        """The properties of the object of this file."""
+        """Return the properties of the object of this file."""
         if path.endswith("/"):
-            return Properties()  # a marker is for those who restore, not for those who read
+            return Properties()  # a marker serves a restore, not readers
         found = self._plain
         for pattern, properties in self._rules:
             if pattern.matches_file(path):
@@ -468,7 +468,7 @@ class ObjectRules:
 
 
 def _downward(path: str) -> Iterator[str]:
-    """Each directory above the path, from the top, and the path itself."""
+    """Yield each directory above the path, from the top, and the path itself."""
     at = -1
     while (at := path.find("/", at + 1)) >= 0:
         yield path[:at]

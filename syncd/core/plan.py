@@ -1,8 +1,8 @@
 """Decides what to do about one file, by comparing the observation with the record.
 
-`needs_fingerprint` takes the cheap evidence, a stat, and says whether the content has to be read at all.
-`decide` takes the proof, a fingerprint, and returns an inert action that the caller performs. Every answer
-carries its reason, for the log and for the tests.
+`needs_fingerprint` takes the cheap evidence, a stat, and says whether the content has to be read. `decide`
+takes the proof, a fingerprint, and returns an action that the caller performs. Every answer carries its
+reason, for the log and for the tests.
 
 =====================================  ==================  ==============================================
 observed                               recorded            action, reason
@@ -19,11 +19,11 @@ a directory                            as where absent
 neither file nor directory             any                 Nothing, not a regular file
 =====================================  ==================  ==============================================
 
-Wherever the table says Upload and the store is known to hold the same content under another key, the action
-is a Copy with the same reason: no byte that the store already has is sent again.
+Where the table says Upload and the store is known to hold the same content under another key, the action is a
+Copy with the same reason: no byte that the store already has is sent again.
 
-Whose an object is, where several machines may write under one prefix: `before_put` and `before_delete`.
-An instance is one source on one machine. Its id travels with every object that it writes, and is made of what
+`before_put` and `before_delete` decide whose an object is if several machines write under one prefix. An
+instance is one source on one machine. Its id travels with every object that it writes. It is made of what
 outlives the state: the machine's id, and the name and folder of the source.
 
 ==================================  ===========================  ==========================================
@@ -69,25 +69,25 @@ from syncd.core.paths import is_link_key, path_for
 
 
 class Nothing(Struct, frozen=True):
-    """Leave it as it is."""
+    """Do nothing."""
 
     reason: str
 
 
 class Refresh(Struct, frozen=True):
-    """Same content, other stat: update the record, send nothing."""
+    """Only the stat differs: update the record, send nothing."""
 
     reason: str
 
 
 class Upload(Struct, frozen=True):
-    """Carry the content to the store."""
+    """Send the content to the store."""
 
     reason: str
 
 
 class Copy(Struct, frozen=True):
-    """The store already has this content under another key: let it copy, send nothing."""
+    """The store has this content under another key: have it copy that, send nothing."""
 
     twin: Recorded
     reason: str
@@ -100,7 +100,7 @@ class Delete(Struct, frozen=True):
 
 
 class Adopt(Struct, frozen=True):
-    """The store had the content under the key, and there was no record of it: nothing was sent."""
+    """The store had the content under the key without a record of it: nothing was sent."""
 
     reason: str
 
@@ -122,7 +122,7 @@ class Cause(Enum):
     ADOPT = "adopt"
     """The store holds an object with this content that is not recorded."""
     APPEND = "append"
-    """They are the part of a growing file that was sent before."""
+    """They belong to the start of a growing file, which was sent before."""
 
 
 class Outcome(NamedTuple):
@@ -133,32 +133,32 @@ class Outcome(NamedTuple):
     saved: Mapping[Cause, int] = MappingProxyType({})
     """Bytes that were not sent."""
     look_again_seconds: float | None = None
-    """The record is too young to be trusted: mark the file again after so long."""
+    """The record is too young to be trusted: mark the file again after this time."""
     second_look: bool = False
     """The record cannot be trusted before a minute has passed; until then the file counts as done."""
     doubt_seconds: float | None = None
-    """How long a request whose answer was lost may still take effect. Then the object has to be compared once
+    """How long a request without an answer may still take effect. Then the object has to be compared once
     more; until then the file counts as done."""
     size: int = 0
     """Of the file, in bytes."""
     wants_delete: bool = False
     """The object should be deleted, but the caller did not allow it."""
     links: tuple[FileRef, ...] = ()
-    """Other names of a file that changed, of which the kernel told nothing: mark them."""
+    """Other names of a file that changed, without an event for them: mark them."""
 
     @property
     def bytes_saved(self) -> int:
-        """Of all causes."""
+        """Return the sum of all causes."""
         return sum(self.saved.values())
 
 
 # ---- the rules ---------------------------------------------------------------------------------------------
 
 KEPT = Nothing("deletes are kept")
-"""Of a recorded file that is gone."""
+"""For a recorded file that is gone."""
 
 LATE_EFFECT_NS = 15 * 60 * 10**9
-"""The longest that a store may take to answer: after that a lost request has no effect any more."""
+"""The longest that a store may take to answer: later, a lost request has no effect."""
 _MACHINE_ID = re.compile(r"[0-9a-f]{32}")
 _MD5 = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 RACY_WINDOW_NS = 2_000_000_000
@@ -168,10 +168,10 @@ DAY_NS = 24 * 60 * MINUTE_NS
 
 
 def needs_fingerprint(stat: FileStat, recorded: Recorded | None, *, event: bool) -> str | None:
-    """Why the content has to be read, or None: the stat alone proves that nothing changed.
+    """Return why the content has to be read; None: the stat alone proves that nothing changed.
 
-    `event` is True when an event marked the path since it was recorded. Such a mark outweighs an equal stat:
-    file systems with coarse timestamps, and stores through a memory map, change content and leave no trace.
+    `event` is True when an event marked the path since it was recorded. An event outweighs an equal stat: on
+    file systems with coarse timestamps, and through a memory map, content can change and leave no trace.
     """
     if recorded is None:
         return "new"
@@ -185,7 +185,7 @@ def needs_fingerprint(stat: FileStat, recorded: Recorded | None, *, event: bool)
 
 
 def _difference(stat: FileStat, known: FileStat) -> str:
-    """Name the strongest evidence of change between two unequal stats."""
+    """Return the strongest evidence of change between two unequal stats."""
     if stat.size != known.size:
         return "size changed"
     if stat.mtime_ns != known.mtime_ns:
@@ -204,12 +204,12 @@ def decide(
     on_delete: OnDelete,
     twin: Recorded | None = None,
 ) -> Action:
-    """The action that the truth table of this module gives.
+    """Return the action that the truth table of this module gives.
 
     `observed` is None when the path is absent; `recorded` is None when it was never committed. `store_id` and
-    `key` are where the file belongs now. `twin` is any recorded row with the same content: it is used only if
-    its object is in the same store, has the same fingerprint and is under another key, so the caller may pass
-    what it found without checking. Delete means the object under ``recorded.key``.
+    `key` are where the file belongs now. `twin` is any recorded row with the same content. It is used only if
+    its object is in the same store, has the same fingerprint and is under another key, so the caller need not
+    check. Delete means the object under ``recorded.key``.
     """
     if isinstance(observed, Irregular) and not (observed.took_place and recorded is not None):
         return Nothing("not a regular file")
@@ -224,19 +224,19 @@ def decide(
     if observed.stat != recorded.stat:
         return Refresh("touched, same content")
     if recorded.racy:
-        # Otherwise the row would stay racy, and the file would be read again at every scan.
+        # Otherwise the row would stay racy, and every scan would read the file again.
         return Refresh("confirmed, same content")
     return Nothing("unchanged")
 
 
 def _decide_absent(recorded: Recorded | None, *, store_id: str, on_delete: OnDelete) -> Action:
-    """The first two rows: nothing at the path."""
+    """Decide the first two rows: nothing is at the path."""
     if recorded is None:
         return Nothing("gone before it was uploaded")
     if on_delete is OnDelete.KEEP:
         return KEPT
     if recorded.store_id != store_id:
-        # The policy is about this store, and only this store can be asked.
+        # The policy is about this store, and syncd can ask no other.
         return Nothing("deleted locally, but recorded in another store")
     return Delete("deleted locally")
 
@@ -244,7 +244,7 @@ def _decide_absent(recorded: Recorded | None, *, store_id: str, on_delete: OnDel
 def _carry(
     observed: Observed, reason: str, store_id: str, key: str, twins: tuple[Recorded | None, ...]
 ) -> Upload | Copy:
-    """Copy from the first usable twin, else upload."""
+    """Copy from the first usable twin, or else upload."""
     for twin in twins:
         if twin is not None and _is_usable(twin, observed, store_id, key):
             return Copy(twin, reason)
@@ -263,14 +263,14 @@ def _is_usable(twin: Recorded, observed: Observed, store_id: str, key: str) -> b
         and not twin.in_doubt
         # Every empty file is every other one's twin: a copy would save no byte and could fail.
         and observed.fingerprint.size > 0
-        # A file that holds the words to which a link leads.
+        # A file of this name may hold the target of a link.
         and not is_link_key(twin.key)
         and not is_link_key(key)
     )
 
 
 def owner_of(key: str, store_id: str, destinations: Iterable[Destination]) -> FileRef | None:
-    """The file whose object lies under this key, by where the files of all sources go at present."""
+    """Return the file whose object lies under this key at present; None: no source puts one there."""
     for destination in destinations:
         if destination.store_id == store_id:
             path = path_for(destination.prefix, key)
@@ -283,22 +283,22 @@ def owner_of(key: str, store_id: str, destinations: Iterable[Destination]) -> Fi
 
 
 def machine_id(text: str) -> str:
-    """The id that the text of a file like ``/etc/machine-id`` holds; empty: none that is set."""
+    """Return the id in the text of a file like ``/etc/machine-id``; empty: none is set."""
     found = text.strip().lower()
     return found if _MACHINE_ID.fullmatch(found) and found.strip("0") else ""
 
 
 def instance_id(secret: str, source: str, root: str) -> str:
-    """The id of a source on the machine, or with the state, that has this `secret`.
+    """Return the id of a source on the machine, or with the state, that has this `secret`.
 
-    It does not reveal the secret: machine-id(5) asks for that.
+    It does not reveal the secret, as machine-id(5) demands.
     """
     text = f"syncd\0{source}\0{root}".encode(errors="surrogateescape")
     return hmac.new(secret.encode(), text, hashlib.sha256).hexdigest()[:32]
 
 
 class Verdict(Enum):
-    """What to do about the object that is where something is to be put or deleted."""
+    """What to do about an object where content is to be put, or that is to be deleted."""
 
     GO = "go on"
     ADOPT = "it is what was to be put: record it, send nothing"
@@ -315,11 +315,10 @@ def before_put(
     md5: bytes | None = None,
     proven: bool = False,
 ) -> Verdict:
-    """Whether `content`, with this `md5` if known, may be put, or copied, where the store has `info`.
+    """Decide whether `content`, with this `md5` if known, may be put or copied where the store has `info`.
 
     `own` are the ids that count as this instance; `recorded` is the record of the object, if there is one.
-    `proven` says that the object has this content by a digest of another program; it counts only where
-    `is_to_prove`.
+    `proven` says that a digest of another program shows this content; it counts only if `is_to_prove`.
     """
     if info is None:
         return Verdict.GO
@@ -333,19 +332,19 @@ def before_put(
 
 
 def is_to_prove(info: ObjectInfo, recorded: Recorded | None, size: int) -> bool:
-    """Whether another program wrote the object, so that its digests decide if it has the content.
+    """Return whether another program wrote the object, so that its digests decide if it has the content.
 
-    They do for a file without a record, or with one that says nothing about the object.
+    They do for a file without a record, or with one that is in doubt.
     """
     by_other = info.digest is None and info.instance is None
     return (recorded is None or recorded.in_doubt) and by_other and info.size == size
 
 
 def before_delete(info: ObjectInfo, own: Collection[str], recorded: Recorded, *, replaced: bool) -> Verdict:
-    """Whether `info` may be deleted as the object that was recorded.
+    """Decide whether `info` may be deleted as the object that was recorded.
 
-    `replaced` says that a request of ours may have replaced the object since, or a machine that this one took
-    over from. Then an object of ours counts as what that left.
+    `replaced` says that one of our requests, or a machine that this one took over from, may have replaced the
+    object since. Then an object of ours may be deleted.
     """
     if is_foreign(info, own, recorded):
         return Verdict.WAIT
@@ -354,32 +353,32 @@ def before_delete(info: ObjectInfo, own: Collection[str], recorded: Recorded, *,
 
 
 def is_others(info: ObjectInfo, own: Collection[str]) -> bool:
-    """Whether another instance wrote the object, whatever is in it."""
+    """Return whether another instance wrote the object, whatever its content."""
     return info.instance is not None and info.instance not in own
 
 
 def is_foreign(info: ObjectInfo, own: Collection[str], recorded: Recorded | None) -> bool:
-    """Whether another instance wrote the object, and it is not what is recorded."""
+    """Return whether another instance wrote the object, and it is not the recorded one."""
     return is_others(info, own) and (recorded is None or not _is(info, recorded))
 
 
 def is_belied(info: ObjectInfo, recorded: Recorded) -> bool:
-    """Whether the object says that it has the recorded content, and its MD5 or its size show another one.
+    """Return whether the object claims the recorded content, but its MD5 or its size contradicts that.
 
-    Some programs, such as s3fs, keep metadata of ours with what they write.
+    Some programs, such as s3fs, keep our metadata with content of theirs.
     """
     return info.digest == recorded.fingerprint.digest and not _is(info, recorded)
 
 
 def _is(info: ObjectInfo, recorded: Recorded) -> bool:
-    """By its ETag, or by digest; and by its size: some servers make ETags of other things than content."""
+    """By ETag and size, because some servers make ETags of other things than content; or by digest."""
     by_etag = bool(info.etag) and info.etag == recorded.etag and info.size == recorded.fingerprint.size
     md5 = bytes.fromhex(recorded.etag) if _MD5.fullmatch(recorded.etag) else None
     return by_etag or _has(info, recorded.fingerprint, md5)
 
 
 def _has(info: ObjectInfo, content: Fingerprint, md5: bytes | None) -> bool:
-    """By the digest in its metadata, unless its MD5 is known to be another one."""
+    """By the digest in its metadata, unless both MD5s are known and differ."""
     says_so = info.digest is not None and (info.digest, info.size) == content
     return says_so and (None in (md5, info.md5) or md5 == info.md5)
 
@@ -388,10 +387,10 @@ def _has(info: ObjectInfo, content: Fingerprint, md5: bytes | None) -> bool:
 
 
 def doubt_left_ns(recorded: Recorded | None, now_ns: int, window_ns: int = LATE_EFFECT_NS) -> int:
-    """How much longer the request of ``recorded.recorded_ns`` may still be carried out.
+    """Return how much longer the request of ``recorded.recorded_ns`` may still take effect (nanoseconds).
 
     A request whose answer was lost may wait in a queue of the store, and remove or replace what was put
-    there since. 0 when the row is not in doubt, is old, or the clock was put back since.
+    there since. 0: the row is not in doubt, it is old, or the clock was put back since.
     """
     if recorded is None or not recorded.in_doubt or now_ns < recorded.recorded_ns:
         return 0
@@ -399,15 +398,15 @@ def doubt_left_ns(recorded: Recorded | None, now_ns: int, window_ns: int = LATE_
 
 
 def same_content(one: Fingerprint, one_witness: bytes, other: Fingerprint, other_witness: bytes) -> bool:
-    """Whether two contents are the same. Where the witness of one is unknown, the fingerprints have to do."""
+    """Return whether two contents are the same. If a witness is unknown, the fingerprints decide."""
     return one == other and (one_witness == other_witness or not (one_witness and other_witness))
 
 
 def age_ns(stat: FileStat, now_ns: int) -> int | None:
-    """How long ago the file changed last; None where its times lie in the future, and tell nothing.
+    """Return how long ago the file last changed; None: its times lie in the future and say nothing.
 
-    A clock that is ahead by less than a minute is that of a file server: the age is negative. A modification
-    time that was set on purpose counts only if it is the later one: then the change time is wrong.
+    A clock that is ahead by less than a minute is a file server's: the age is negative. A modification time
+    that was set on purpose counts only if it is the later one: then the change time is wrong.
     """
     known = [time_ns for time_ns in (stat.mtime_ns, stat.ctime_ns) if time_ns <= now_ns + MINUTE_NS]
     return now_ns - max(known) if known else None
@@ -421,12 +420,12 @@ class Settling(NamedTuple):
 
 
 def settling(stat: FileStat, now_ns: int, *, settle_ns: int, is_open: bool | None) -> Settling | None:
-    """Why the file may be in the middle of a change; None: read it. With `settle_ns` 0 nothing waits.
+    """Return why the file may be in the middle of a change; None: read it. With `settle_ns` 0 none waits.
 
     `is_open` says whether a program has it open for writing; None: unknown. The kernel sets the times before
-    it copies the bytes, and sends the event afterwards. So a write that goes on shows in no later stat, and
-    what is read during it is a mixture. Hence an open file has to rest for a minute, looked at ever more
-    rarely. Then it is carried: many programs never close their files.
+    it copies the bytes, and sends the event afterwards. So a write in progress shows in no later stat, and a
+    read during it yields a mixture. Therefore an open file has to rest for a minute; the looks at it become
+    rarer. Then it is carried, because many programs never close their files.
     """
     age = age_ns(stat, now_ns) if settle_ns else None
     if age is None:
@@ -443,11 +442,11 @@ def settling(stat: FileStat, now_ns: int, *, settle_ns: int, is_open: bool | Non
 def carries_prefix(
     settling: Settling | None, age_ns: int | None, *, is_open: bool | None, overdue: bool
 ) -> bool | None:
-    """Of a file that only grows: whether it is carried up to its last line, or all of it; None: it waits.
+    """Return whether a growing file is carried up to its last line, or whole (False); None: it waits.
 
-    All of it only if no program has it open for writing: else half a line may be the last. Where that is not
-    known, a minute of rest has to do. A prefix needs no rest, because the bytes before the end of such a file
-    stay as they are; it waits until it is `overdue`, so that not every line is a request.
+    It is carried whole only if no program has it open for writing: otherwise half a line may be the last. If
+    that is unknown, a minute of rest is enough. A prefix needs no rest, because its bytes do not change; it
+    waits until it is `overdue`, so that not every line costs a request.
     """
     if settling is None:
         is_young = age_ns is not None and age_ns < MINUTE_NS
@@ -456,19 +455,19 @@ def carries_prefix(
 
 
 def too_young_ns(stat: FileStat, now_ns: int, min_age_ns: int) -> int:
-    """How long until the file's modification is `min_age_ns` ago; 0: it is.
+    """Return how long until the file's modification is `min_age_ns` ago; 0: it is.
 
-    A modification time in the future says nothing; then the change time counts, as long as it says something.
+    If the modification time is in the future, the change time counts, unless it is in the future, too.
     """
     known = [time_ns for time_ns in (stat.mtime_ns, stat.ctime_ns) if time_ns <= now_ns + MINUTE_NS]
     return max(0, known[0] + min_age_ns - now_ns) if known and min_age_ns else 0
 
 
 def racy_window_ns(*, is_open: bool | None) -> int:
-    """How old a stat has to be to prove anything, by whether the file was open for writing.
+    """Return how old a stat has to be to prove anything (nanoseconds).
 
-    A file that was open may be in the middle of a write, which no later stat would show, but none lasts for a
-    day. Where it is not known whether it was open, a minute has to do.
+    A file that was open may be in the middle of a write, which no later stat shows, but no write lasts for a
+    day. If it is unknown whether the file was open (None), a minute is enough.
     """
     if is_open is None:
         return MINUTE_NS
@@ -476,22 +475,22 @@ def racy_window_ns(*, is_open: bool | None) -> int:
 
 
 def is_racy(stat: FileStat, now_ns: int, window_ns: int = RACY_WINDOW_NS) -> bool:
-    """Whether `stat` is too young to prove anything: another change in the same clock tick would not show.
+    """Return whether `stat` is too young to prove anything: a change in the same clock tick does not show.
 
     True when the modification or the change time is less than `window_ns` away from `now_ns`, or the change
-    time is after it: the clock was put back since. A modification time far in the future proves as much
-    as any other: it was set on purpose, and no write will hit it by chance. All in nanoseconds of the wall
-    clock, `now_ns` taken when `stat` was, from the file system's own clock where the caller can.
+    time is after it: the clock was put back since. A modification time far in the future is good evidence: it
+    was set on purpose, and no write hits it by chance. All in nanoseconds of the wall clock, with `now_ns`
+    taken when `stat` was, from the file system's own clock if possible.
     """
     fresh = now_ns - window_ns
     return stat.ctime_ns > fresh or fresh < stat.mtime_ns <= now_ns + window_ns
 
 
 def may_hide_a_change(stat: FileStat, now_ns: int, window_ns: int = RACY_WINDOW_NS) -> bool:
-    """Whether a file with this stat may have changed between two looks that show the same.
+    """Return whether a file with this stat may have changed between two looks that show the same.
 
-    That is so where the file system counts in whole seconds (its change times have no fraction) and the last
-    change is less than `window_ns` away. All in nanoseconds, as in `is_racy`.
+    It may if the file system counts in whole seconds (its change times have no fraction) and the last change
+    is less than `window_ns` away. All in nanoseconds, as in `is_racy`.
     """
     counts_seconds = stat.ctime_ns % 1_000_000_000 == 0
     return counts_seconds and now_ns - window_ns < stat.ctime_ns <= now_ns + window_ns

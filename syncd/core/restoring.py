@@ -1,7 +1,7 @@
-"""The rules of a restore: where an object goes, what becomes of a file that is there, and what proves a copy.
+"""The rules of a restore: where an object goes, what becomes of an existing file, and what proves a copy.
 
-A key is not trusted. Every name in it is used as one component of a path, so what is no name of a file
-(``..``, empty, NUL) is refused with a reason, and whatever else the file system refuses is refused there.
+A key is not trusted. Every name in it is used as one component of a path. A name that no file can have
+(``..``, empty, NUL) is refused with a reason; the file system refuses others itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COARSEST_CLOCK_NS = 2 * 10**9
 
 
 class Overwrite(Enum):
-    """What happens to a file that is there already and differs."""
+    """What happens to an existing file that differs."""
 
     NEVER = "never"
     OLDER = "older"
@@ -32,13 +32,13 @@ class Place(NamedTuple):
     """Where an object goes."""
 
     path: str
-    """Relative, ``/`` between components, surrogate-escaped; empty: the folder that is restored itself."""
+    """Relative, ``/`` between components, surrogate-escaped; empty: the restored folder itself."""
     is_folder: bool = False
     """The object marks a folder."""
     rival: str = ""
-    """Another key that would go to the same place, if there is such an object."""
+    """Another key that would go to the same place, if it has an object."""
     is_link: bool = False
-    """The object stands for a symbolic link, unless it is one of ours and says that it does not."""
+    """The object stands for a symbolic link, unless it is one of ours and says otherwise."""
 
 
 class Refused(NamedTuple):
@@ -48,7 +48,7 @@ class Refused(NamedTuple):
 
 
 def place_of(prefix: str, key: str, size: int) -> Place | Refused:
-    """Where the object of `size` bytes under `key` goes, below the folder that stands for `prefix`."""
+    """Return where the object of `size` bytes under `key` goes, below the folder of `prefix`."""
     if not key.startswith(prefix):
         return Refused("the key does not begin with the prefix")
     below = key[len(prefix) :]
@@ -62,14 +62,14 @@ def place_of(prefix: str, key: str, size: int) -> Place | Refused:
     path, is_link = path_for("", below), is_link_key(below) and 0 < size <= LONGEST_TARGET_BYTES
     if path is not None:
         return Place(path if is_link or not is_link_key(below) else path + LINK, is_folder, is_link=is_link)
-    # Another program's: such a key is never made by us, and taken as it is written.
+    # Another program's: syncd never makes such a key, and takes it as written.
     path = below.removesuffix(LINK) if is_link else below
     return Place(path, is_folder, rival=key_for(prefix, path, is_link=is_link), is_link=is_link)
 
 
 def folded(path: str, *, case: bool, form: bool) -> str:
-    """The path as it is the same for every other one that a file system takes for it: one that ignores
-    `case`, or the `form` in which an accent is written.
+    """Return a form of the path that is the same for all paths that a file system treats as one: it may
+    ignore `case`, or the `form` in which an accent is written.
     """
     if form:
         path = unicodedata.normalize("NFC", path)
@@ -105,18 +105,18 @@ class Existing(NamedTuple):
     size: int
     mtime_ns: int
     identity: tuple[int, int, int]
-    """Device, inode and ctime: it is still the one that was looked at."""
+    """Device, inode and ctime, to see whether it is still the same file."""
 
 
 def may_be_same(existing: Existing, size: int, mtime_ns: int | None) -> bool:
-    """Whether it is worth comparing the content. An object that another program wrote may have no mtime."""
+    """Return whether the contents may be equal. Another program's object may have no mtime."""
     if existing.size != size:
         return False
     return mtime_ns is None or abs(existing.mtime_ns - mtime_ns) < COARSEST_CLOCK_NS
 
 
 def why_kept(existing: Existing, mtime_ns: int | None, overwrite: Overwrite) -> str | None:
-    """Why a file that differs stays, or None: it is replaced."""
+    """Return why a file that differs stays; None: it is replaced."""
     if overwrite is Overwrite.ALWAYS:
         return None
     if overwrite is Overwrite.NEVER:
@@ -140,7 +140,7 @@ class Proof(NamedTuple):
 
 
 def proof_of(info: ObjectInfo) -> Proof | None:
-    """The best witness: our digest, else the store's checksum of the whole, else an ETag that is an MD5."""
+    """Return the best witness: our digest, then an MD5, then the store's CRC-32; None: there is none."""
     if info.digest is not None:
         return Proof("xxh128", info.digest)
     if info.md5 is not None:

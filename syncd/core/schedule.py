@@ -1,6 +1,6 @@
 """When a source is scanned, and when its deletions are judged. Pure.
 
-Time is seconds of a monotonic clock, passed in, as is chance. No lock inside: the owner holds one.
+Time is in seconds of a monotonic clock. Time and chance are passed in. The owner holds a lock.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _MAX_SUBTREES = 64  # requests kept apart; more of them become one scan of the w
 
 
 class ScanSchedule:
-    """What was requested of one source, and what is due when. A new source requests its first scan."""
+    """Decides when a source is scanned, by requests and by time. A new source requests its first scan."""
 
     def __init__(self) -> None:
         self.asked: dict[str, str] = {"": "start"}
-        """Subtrees to scan soon, each with the reason; empty: everything."""
+        """Subtrees to scan soon, each with the reason; an empty name: everything."""
         self.next_scan: float | None = None
         """When the whole source is scanned next, unless a request comes first."""
         self.next_judgement: float | None = None
@@ -46,13 +46,13 @@ class ScanSchedule:
         self.next_scan = min(self.next_scan or soon, soon)
 
     def due(self, now: float) -> float | None:
-        """When something is due, unless a request comes first; None: only a request makes anything due."""
+        """Return when something is due, unless a request comes first; None: only a request makes it due."""
         if self.asked and not self.setbacks:
             return now
         return min((at for at in (self.next_scan, self.next_judgement) if at is not None), default=None)
 
     def take(self, now: float) -> tuple[str, str] | None:
-        """The subtree to scan now, and why. No reason: only deletions are due. None: nothing is due."""
+        """Return the subtree to scan now, and why. No reason: only deletions are due. None: nothing is."""
         self._rests = False
         scan_is_due = self.next_scan is not None and now >= self.next_scan
         if self.asked and (scan_is_due or not self.setbacks):
@@ -66,14 +66,14 @@ class ScanSchedule:
         return None
 
     def is_caught_up(self, since: float, *, is_blind: bool) -> bool:
-        """Whether all scans are over that were asked for before then. And, where the source `is_blind`, as no
-        events tell of its files, whether all was scanned since then.
+        """Return whether all scans that were requested before `since` are over. If the source `is_blind`,
+        because no events report its files, everything has to have been scanned since then, too.
         """
         is_over = self._rested_at >= since or (self._rests and not self.asked)
         return is_over and not (is_blind and self._all_seen_since < since)
 
     def set_back(self, now: float) -> None:
-        """A round failed: retry soon, then after longer and longer pauses."""
+        """Note that a round failed: retry soon, then after growing pauses."""
         self.setbacks += 1
         self.asked.setdefault("", "the last attempt failed")
         self.next_scan = now + ceiling(self.setbacks, _AWAY)
@@ -81,7 +81,7 @@ class ScanSchedule:
     def scanned(
         self, subtree: str, now: float, *, interval: float, took_seconds: float, poll: bool, chance: float
     ) -> None:
-        """A scan succeeded: the next one of everything is jittered, and sooner if the source is polled."""
+        """Note that a scan succeeded. The next full scan is jittered, and sooner if the source is polled."""
         self.setbacks = 0
         if not subtree:
             self._all_seen_since = now - took_seconds

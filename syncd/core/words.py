@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from syncd.core.patterns import Verdict
 
 RESTLESS_SECONDS = 60.0
-"""A file that has kept changing for so long is said to: it is not uploaded, and the operator has to know."""
+"""A file that has kept changing for so long is reported: it is not uploaded, and the operator must know."""
 
 BY_OTHER = "another program wrote the object"
-"""How the difference of an object begins that only `--overwrite` replaces."""
+"""The start of a difference that only `--overwrite` repairs."""
 
 
 class Queued(Struct, frozen=True):
-    """What a queue knows of a dirty file. Seconds count from now."""
+    """What a queue knows about a dirty file. Seconds count from now."""
 
     in_work: bool
     """A worker has it."""
@@ -48,41 +48,41 @@ class Queued(Struct, frozen=True):
     deferred: bool = False
     """Its last attempt failed."""
     restless_seconds: float | None = None
-    """For how long events have kept it from becoming quiet."""
+    """How long events have kept it from becoming quiet."""
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """What could be found out about one path of a source."""
+    """What is known about one path of a source."""
 
     now_ns: int
     verdict: Verdict
     source_waits: str = ""
     """Why the source's directory cannot be trusted or opened; empty: it can."""
     unseen: str = ""
-    """Why the path could not be looked at; empty: `seen` holds."""
+    """Why the path could not be looked at; empty: `seen` is valid."""
     seen: FileStat | Irregular | None = None
     near: str = ""
-    """Where nothing is there: a name beside it that differs only in case or in how accents are written."""
+    """If nothing is there: a name beside it that differs only in case or in how accents are written."""
     recorded: Recorded | None = None
     difference: str | None = None
-    """What tells the file from its record; None: nothing does."""
+    """What tells the file from its record; None: they agree."""
     failure: Failure | None = None
     unlike: str = ""
-    """What the last audit found of its object, and nothing has mended since."""
+    """What the last audit found wrong with its object, unless that was repaired since."""
     arrived: tuple[int, int] | None = None
-    """Bytes of an unfinished upload that have arrived, and all."""
+    """The bytes of an unfinished upload that have arrived, and all."""
     bytes_per_second: float | None = None
-    """How fast it is sent, where that can be told."""
+    """How fast it is sent, if known."""
     settle_seconds: float = 0.0
     min_age_seconds: float = 0.0
     on_delete: OnDelete = OnDelete.KEEP
     running: bool = False
-    """A daemon answers; what follows is only known then."""
+    """A daemon answers. Only then are the next fields known."""
     queued: Queued | None = None
     store_waits: str = ""
     """Why nothing is sent at the moment; empty: files are sent."""
     unwatched: str = ""
-    """Why no event will tell of a change here; empty: one will."""
+    """Why no event will report a change here; empty: one will."""
     deletes_wait: str = ""
     """Why deletions of the source wait for the operator."""
 
@@ -95,7 +95,7 @@ class Word(NamedTuple):
 
 
 def word_of(facts: Facts) -> Word:
-    """How the path stands. What cannot be otherwise comes first, then what the disk shows, then the queue."""
+    """Return how the path stands. Certain facts come first, then what the disk shows, then the queue."""
     if not facts.verdict.wanted:
         return Word("excluded", f"{facts.verdict}{_object_stays(facts)}")
     if facts.source_waits:
@@ -117,7 +117,7 @@ def word_of(facts: Facts) -> Word:
 
 
 def _present(facts: Facts, seen: FileStat) -> Word:
-    """A file that no worker has."""
+    """Return the word of a file that no worker has."""
     if facts.queued is None and facts.difference is None and facts.recorded is not None:
         if facts.unlike:
             return Word("failed", f"the last audit found: {facts.unlike} ({_mended_by(facts.unlike)})")
@@ -153,7 +153,7 @@ def _waiting(facts: Facts, queued: Queued, seen: FileStat) -> Word:
 
 
 def queue_word(queued: Queued, error: str, share: tuple[int, int] | None, store_waits: str) -> Word:
-    """How a dirty file stands by the queue alone. `error` is that of its last attempt; empty: none failed."""
+    """Return how a dirty file stands, from the queue alone. `error` is its last one; empty: none failed."""
     if queued.in_work:
         return Word("uploading", _share(share) if share else "it is being read")
     again = f"again in {human_seconds(queued.due_seconds)}" if queued.due_seconds > 0 else "again now"
@@ -227,7 +227,7 @@ def _quiet_seconds(facts: Facts, seen: FileStat) -> float:
 
 
 def details(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What `syncd explain` says of a file, from the answer of its verb: a heading and one line each."""
+    """Yield what `syncd explain` says about a file, from the answer of its verb: headings and lines."""
     for heading, text in _details(found):
         yield heading, one_line(text)  # the ETag is the store's
 
@@ -258,13 +258,13 @@ def _details(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 _PLURALS = {"is": "are", "was": "were", "has": "have", "directory": "directories", "watch": "watches"}
-"""Of verbs and nouns that do not go by the rule."""
+"""Irregular plurals of verbs and nouns."""
 
 
 def counted(count: int, noun: str, verb: str = "", form: str = "") -> str:
-    """So many of a noun, with a verb that agrees: ``1 file is``, ``2 files are``.
+    """Return a number and a noun, with a verb that agrees: ``1 file is``, ``2 files are``.
 
-    Both are given in the singular; `form` is that of the number, as in format().
+    Noun and verb are in the singular; `form` formats the number, as in format().
     """
     if count != 1:
         *adjectives, last = noun.split(" ")
@@ -274,7 +274,7 @@ def counted(count: int, noun: str, verb: str = "", form: str = "") -> str:
 
 
 def done_words(outcome: plan.Outcome) -> str:
-    """What was done with a file whose object was made, found or removed, and why."""
+    """Return what was done with a file whose object was made, found or removed, and why."""
     action = outcome.action
     if isinstance(action, plan.Delete):
         return f"deleted: {action.reason}"
@@ -289,7 +289,7 @@ def done_words(outcome: plan.Outcome) -> str:
 
 
 def left_out(counts: Mapping[str, int]) -> str:
-    """How many were left out, by kind: ``2 files over max_size, 1 symbolic link``."""
+    """Return how many were left out, by kind: ``2 files over max_size, 1 symbolic link``."""
     told = []
     for kind, count in counts.items():
         noun, *behind = _BEHIND.split(kind, maxsplit=1)
@@ -298,11 +298,11 @@ def left_out(counts: Mapping[str, int]) -> str:
 
 
 _BEHIND = re.compile("( (?:over|with|on|made|younger) )")
-"""Where what follows a noun begins."""
+"""Separates a noun from what follows it."""
 
 
 def human(size: float) -> str:
-    """A size in bytes, as people write it."""
+    """Return a size in bytes in a unit for people."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(size) < 1024:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -311,7 +311,7 @@ def human(size: float) -> str:
 
 
 def human_seconds(seconds: float) -> str:
-    """A duration, with its two largest units."""
+    """Return a duration in its two largest units."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -322,13 +322,13 @@ def human_seconds(seconds: float) -> str:
 
 
 def paused_words(until_ns: int) -> str:
-    """How long a pause of the operator lasts; 0: without end."""
+    """Return how long a pause of the operator lasts; 0: without end."""
     end = f"until {iso(until_ns)}" if until_ns else "until it is resumed"
     return f"by the operator, {end}"
 
 
 def differ_words(objects: int, found: Sequence[str]) -> str:
-    """That so many objects are not as recorded since the last audit, and what to do; empty: none is."""
+    """Return how many objects differ since the last audit, and what to do; empty: none."""
     if not objects:
         return ""
     what = counted(objects, "object", "differs")
@@ -345,7 +345,7 @@ def _mended_by(difference: str) -> str:
 
 
 def iso(time_ns: int | None) -> str | None:
-    """ISO 8601 in UTC, to the second; None for None."""
+    """Return the time in ISO 8601, UTC, to the second; None for None."""
     if time_ns is None:
         return None
     moment = dt.datetime.fromtimestamp(time_ns // 10**9, dt.UTC)
