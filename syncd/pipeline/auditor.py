@@ -1,8 +1,8 @@
-"""Compares the objects of one source with its records, little by little, and has what is damaged sent again.
+"""Compares the objects of one source with its records, page by page, and has damaged ones sent again.
 
-A round looks at each recorded file once, page by page in the order of paths, and takes as long as
-`audit_interval` says. How far it has come is in the state, so that a restart continues the round. What it
-finds stands in `status`; at its end it repairs as `syncd verify --repair` does, within the same bound.
+A round looks at each recorded file once, in the order of paths, and takes as long as `audit_interval` says.
+The state records its progress, so that a restart continues the round. `status` shows what it finds. At its
+end it repairs as `syncd verify --repair` does, within the same bound.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from syncd.transfer import audit
 log = logging.getLogger("syncd.audit")
 
 PAGE = 100
-"""Files that are looked at one after the other."""
+"""Files that are looked at in one step."""
 _SUSPENDED = Schedule(base_seconds=60.0, cap_seconds=3600.0)
 
 
@@ -48,21 +48,21 @@ class Auditor:
         self._bound = source.max_repair_files, source.max_repair_fraction
         self._at = inf
         self._records = 0
-        """Files of this round, as far as can be told."""
+        """The number of files of this round, as far as known."""
         self._suspended = 0
 
     def begin(self) -> None:
-        """The source is served from now on. Raises StateError."""
+        """Prepare, because the source is now in use. Raises StateError."""
         if self._source.audit_seconds:
             left_ns = self._state.audits.round(self._source.name).next_ns - self._now_ns()
-            self._wait(min(max(0.0, left_ns / 1e9), self._source.audit_seconds))  # a clock may be set back
+            self._wait(min(max(0.0, left_ns / 1e9), self._source.audit_seconds))  # the clock may be set back
 
     def due(self) -> float:
-        """When there is something to do, in seconds of the monotonic clock; infinite: never."""
+        """Return when there is something to do (monotonic seconds); infinite: never."""
         return self._at
 
     def put_off(self) -> bool:
-        """Where a page is due, wait with it as with one that fails; returns whether one was due."""
+        """Put off a page that is due, as one that fails; return whether one was due."""
         is_due = self._monotonic() >= self._at
         if is_due:
             self._suspended += 1
@@ -72,10 +72,9 @@ class Auditor:
     def step(self, *, is_settled: bool) -> None:
         """Look at a page, if one is due. Raises Stopped.
 
-        Where the source is not `is_settled`, its store is in trouble, or the operator has paused it, that
-        waits.
+        The page waits if the source is not `is_settled`, its store is in trouble, or the operator paused it.
         """
-        if not self.put_off():  # unless this page is done, whatever comes between
+        if not self.put_off():  # holds unless the page is done
             return
         queue = self._workers.queue
         if not is_settled or queue.is_shut or queue.is_held(self._source.name):
@@ -101,13 +100,13 @@ class Auditor:
         if last is None:
             now = self._end(now)
         took = self._monotonic() - began
-        wait = max(source.audit_seconds * share - took, took)  # half of the time at most
+        wait = max(source.audit_seconds * share - took, took)  # at most half of the time
         audits.note(source.name, now._replace(next_ns=self._now_ns() + round(wait * 1e9)))
         self._suspended = 0
         self._wait(wait)
 
     def _end(self, now: Round) -> Round:
-        """The round is over: repair what is damaged, and begin another one."""
+        """End the round: repair what is damaged, and return the next round."""
         name = self._source.name
         damaged = self._state.audits.damaged(name)
         why_not = audit.allowed(len(damaged), now.files, self._bound)
@@ -122,12 +121,12 @@ class Auditor:
         return Round(ended_ns=self._now_ns(), looked_at=now.files, repaired=repaired)
 
     def unlike(self) -> str:
-        """That objects are not as recorded, and what mends them; empty: the last audit found nothing."""
+        """Return that objects differ from their records, and the remedy; empty: an audit found none."""
         objects, found = self._state.audits.standing(self._source.name, 1)
         return differ_words(objects, [f"{printable(ref.path)}: {what}" for ref, what in found])
 
     def repair(self, ref: FileRef) -> bool:
-        """Have a file sent again whose object is damaged; False: it was deleted, and its record goes.
+        """Have a file sent again whose object is damaged; False: it was deleted, and its record is dropped.
 
         Raises StateError.
         """

@@ -16,7 +16,7 @@ from syncd.state.state import State
 from syncd.transfer.pace.heartbeat import Heartbeats
 
 MOST_NAMED = 100
-"""Files that a summary names of each kind."""
+"""Files of each kind that a summary names."""
 
 
 class Clock(Struct, frozen=True):
@@ -28,17 +28,17 @@ class Clock(Struct, frozen=True):
 
 
 def real_clock() -> Clock:
-    """The machine's own time and chance."""
+    """Return the machine's own time and chance."""
     return Clock(time.monotonic, time.time_ns, random.random)
 
 
 class Listener(Protocol):
     """Receives the result of each file. Workers call it outside every lock, while the file still counts as
-    being processed; they log what it raises, and go on.
+    being processed. They log what it raises, and go on.
     """
 
     def finished(self, ref: FileRef, outcome: Outcome, delay_seconds: float) -> None:
-        """`delay_seconds`: since the file became dirty."""
+        """Take a result; `delay_seconds` is how long the file was dirty."""
         ...
 
     def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None: ...
@@ -61,10 +61,10 @@ class Context(Struct, frozen=True):
     on_turn: Callable[[], None] = lambda: None
     """A worker began or ended a file, so the status may have changed. Called often, from any thread."""
     machine_id: str = ""
-    """The id of this machine; empty where it has none that lasts: then the state's own takes its place."""
+    """The id of this machine; empty: it has none that lasts, and the state's own takes its place."""
 
     def instance_of(self, source: Source) -> str:
-        """The id that the objects of this source name."""
+        """Return the id that the objects of this source name."""
         return instance_id(self.machine_id or self.state.instance_id, source.name, source.root)
 
 
@@ -78,9 +78,9 @@ class RunSummary(Struct):
     """The sizes of all finished files."""
     failed: int = 0
     failures: list[tuple[FileRef, str]] = field(default_factory=list)
-    """The first of them, with what failed."""
+    """The first of them, with the error."""
     settling: int = 0
-    """Files that a single pass left alone, because they were never quiet."""
+    """Files that a single pass left alone because they never became quiet."""
     unsettled: list[tuple[FileRef, str]] = field(default_factory=list)
     """The first of those."""
 

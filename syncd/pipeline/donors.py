@@ -1,11 +1,10 @@
-"""Keeps an object that is to be deleted or replaced, as long as a file waits that may be copied from it.
+"""Keeps an object that is to be deleted or replaced while a file waits that may be copied from it.
 
-A file that was renamed, or moved to another source of the same store, is a deletion and a new file. Nothing
-says that they belong together before the new file is read, and that may come late: it settles, or waits for
-its turn, for a pause to end or for a scan. So a deletion waits for each file that became dirty no later than
-the deletion, if the file has the size of the recorded content, and for each scan that was asked for by then.
-Files that come later cannot put it off, so it waits for a bounded number of them; nor can a file that keeps
-failing or changing.
+A file that was renamed, or moved to another source of the same store, shows as a deletion and a new file.
+Only reading the new file shows that they belong together. That may come late: the file settles, or waits for
+its turn, for a pause to end or for a scan. So a deletion waits for each file of the recorded size that became
+dirty no later than the deletion, and for each scan that was requested by then. Later files cannot put it off,
+so it waits for a bounded number of them; nor can a file that keeps failing or changing.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ from syncd.transfer.pace.heartbeat import Heartbeat
 
 _LEAST_SECONDS = 1.0
 _MOST_SECONDS = 60.0
-"""Until a deletion that waits is asked about again: an eighth of the time that it has waited."""
+"""The longest time before a waiting deletion is tried again; it is an eighth of the time that it waited."""
 _LOOK_SECONDS = 20.0
-"""After a look at all dirty files began, if it has not ended: the folder of one does not answer."""
+"""The time before another look at all dirty files, if one does not end: a folder does not answer."""
 _LOOK_SHARE = 20.0  # looks take at most this part of the time
 
 
@@ -46,32 +45,32 @@ class Donors:
         recorded: Callable[[FileRef], Recorded | None],
     ) -> None:
         self.caught_up: dict[str, Callable[[float], bool]] = {}
-        """By source: whether all scans have ended that were asked for before a time."""
+        """Source -> whether all scans have ended that were requested before a time."""
         self.is_hasty = False
-        """A single pass gives up what waits too often: it goes by the look before while one is under way, and
-        it deletes when all files have been sent.
+        """A single pass gives up what waits too often: during a look it uses the previous one, and it deletes
+        when all files have been sent.
         """
         self._queue = queue
         self._sources = sources
         self._heartbeat = heartbeat
         self._monotonic = monotonic
         self._is_vain = is_vain
-        """Whether nothing is to be expected of a file for now."""
+        """Returns whether no success of a file is to be expected for now."""
         self._recorded = recorded
         self._lock = threading.Lock()
         self._looked_at = self._next_look = -inf
         self._marks = -1
-        """How many marks the queue had seen then."""
+        """How many marks the queue had seen at that look."""
         self._rest = 0.0
-        """Seconds for which a look is good enough for a file that is to be replaced."""
+        """For how many seconds a look is valid for a file that is to be replaced."""
         self._by_inode: dict[tuple[int, int], FileRef] = {}
         self._by_size: dict[int, deque[tuple[float, FileRef]]] = {}
-        """The files that were dirty at `_looked_at`, the oldest first, each with the time of that."""
+        """The files that were dirty at `_looked_at`, the oldest first, each with the time since when."""
 
     def spare(self, root_fd: int, ref: FileRef, recorded: Recorded) -> None:
         """Raise PutsWait while a file may be copied from the object of `ref`, which is to be deleted.
 
-        Not where the object may keep other objects from being made. Raises FileUnreadable.
+        It does not if the object may be in the way of others. Raises FileUnreadable.
         """
         since, size = self._queue.allowed_at(ref), recorded.fingerprint.size
         if self.is_hasty or since is None or size == 0 or is_link_key(recorded.key):
@@ -90,8 +89,8 @@ class Donors:
             )
 
     def heirs(self, ref: FileRef) -> list[FileRef]:
-        """The dirty file of the same source that by its inode is the recorded one of `ref`, elsewhere;
-        then the one that had its name, and so on. Raises FileChanged while they are looked for.
+        """Return the dirty file of the same source that has the inode of the recorded file `ref`; then the
+        one that had its name, and so on. Raises FileChanged while a look at all files goes on.
         """
         try:
             self._look(self._monotonic() - self._rest)
@@ -108,7 +107,7 @@ class Donors:
         return found
 
     def behind(self, since: float, *, but: str = "") -> str:
-        """A source, `but` this one, in which files that were there then may yet be found; empty: none."""
+        """Return a source, except `but`, where a scan may still find files of before `since`; empty: none."""
         for source, caught_up in list(self.caught_up.items()):
             is_there = source in self._sources and not self._queue.is_left_out(source)
             if source != but and is_there and not caught_up(since):
@@ -116,7 +115,7 @@ class Donors:
         return ""
 
     def _heir(self, size: int, since: float) -> FileRef | None:
-        """A file of this size that is dirty since then, at the latest, and is expected to be sent."""
+        """Return a file of this size that became dirty by `since`, and is expected to be sent; None: none."""
         with self._lock:
             waiting, later = self._by_size.get(size, deque()), []
             heir = None
@@ -132,7 +131,7 @@ class Donors:
             return heir
 
     def _look(self, since: float) -> None:
-        """Note the sizes of all dirty files, unless that was done `since` then. Raises PutsWait."""
+        """Note the sizes of all dirty files, unless that was done after `since`. Raises PutsWait."""
         with self._lock:
             now, marks = self._monotonic(), self._queue.marks
             if self._looked_at > since or marks == self._marks:
@@ -147,7 +146,7 @@ class Donors:
             self._next_look = now + self._rest
 
     def _seen(self) -> tuple[dict[int, deque[tuple[float, FileRef]]], dict[tuple[int, int], FileRef]]:
-        """The dirty files by size, the oldest first, and by device and inode."""
+        """Return the dirty files by size, the oldest first, and by device and inode."""
         by_source: dict[str, list[tuple[float, FileRef]]] = {}
         for became_dirty, ref in self._queue.ages():
             by_source.setdefault(ref.source, []).append((became_dirty, ref))
@@ -172,8 +171,8 @@ class Donors:
 
 
 def is_in_the_way(root_fd: int, path: str) -> bool:
-    """Whether an object of the path may keep others from being made: its place, or that of one of its
-    folders, is another's. Raises FileUnreadable.
+    """Return whether an object of the path may be in the way of others, because its place, or that of one of
+    its folders, is another's. Raises FileUnreadable.
     """
     seen = files.look(root_fd, path)
     if seen is not None:
@@ -184,7 +183,7 @@ def is_in_the_way(root_fd: int, path: str) -> bool:
 
 
 def is_any_in_the_way(root: str, gone: Collection[FileRef]) -> bool:
-    """Whether that is so for any of the files that were below `root`."""
+    """Return whether any of the files that were below `root` is in the way."""
     with suppress(FileError):
         root_fd = directories.open_root(root)
         try:
@@ -195,7 +194,7 @@ def is_any_in_the_way(root: str, gone: Collection[FileRef]) -> bool:
 
 
 def _stat(root_fd: int, path: str) -> FileStat | None:
-    """What is known of a file; None where there is none, or it cannot be told."""
+    """Return the stat of a file; None: there is no file, or it cannot be read."""
     with suppress(FileError):
         seen = files.look(root_fd, path)
         return seen if isinstance(seen, FileStat) else None

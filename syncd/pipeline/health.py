@@ -1,7 +1,7 @@
-"""Whether one store can be used, as the results of its files say: paused, tried again, or full.
+"""Judges from the results of its files whether one store is usable, paused, or full.
 
-A failure that says nothing clear is followed by a neutral question, which costs no content. Where that fails,
-too, the trouble is the store's, and its queue hands out nothing until a probe shows that it works again.
+An unclear failure is followed by a neutral question, which sends no content. If that fails, too, the fault is
+the store's, and its queue hands out nothing until a probe shows that the store works again.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from syncd.pipeline.queue import WorkQueue
 
 store_log = logging.getLogger("syncd.store")
 
-_STATE_PAUSE_SECONDS = 5.0  # between attempts to write the state again (disk full)
+_STATE_PAUSE_SECONDS = 5.0  # between attempts to write the state (disk full)
 _VAIN_QUESTION_SECONDS = 3600.0
-"""A store that answers no neutral question for so long is probed with content, and then ever more rarely: it
-may be one that takes content and answers no question."""
-_HANG_SECONDS = 15.0  # until the next probe of a directory that does not answer, unless that is told again
-_PROBES = 6  # of a single pass, while the store answers and file after file fails, before it is given up
+"""A store that answers no neutral question for so long is probed with content, ever more rarely: it may take
+content and answer no question."""
+_HANG_SECONDS = 15.0  # to the next probe of a silent directory, unless `hangs` is called again
+_PROBES = 6  # failing probes of a single pass before it gives up a store that answers
 
 
 class Health:
     """Whether the store of one `queue` can be used. For any thread.
 
-    `question` asks the store something neutral, and returns what that met. A store that cannot be used ends a
-    single pass (`once`), after `most_in_vain` more files in vain where it answers.
+    `question` asks the store something neutral, and returns the error or None. An unusable store ends a
+    single pass (`once`); one that answers does so only after `most_in_vain` more failures.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class Health:
         concurrency: int,
     ) -> None:
         self.gave_up: BaseException | None = None
-        """Why a single pass ended without the store."""
+        """The error with which a single pass ended without the store."""
         self.quota = ""
-        """Why no content is sent; empty: it is."""
+        """Why no content is sent; empty: it is sent."""
         self._name = name
         self._queue = queue
         self._question = question
@@ -68,7 +68,7 @@ class Health:
         self._once = once
         self._most_in_vain = concurrency + _PROBES
         self._in_vain = 0
-        """How often in a row a file showed a single pass that the store is shut, while it answered."""
+        """How often in a row a file failed in a single pass although the store answered."""
         self._trouble = ""
         self._puts = Breaker(DISK_SCHEDULE if is_disk else QUOTA_SCHEDULE, threshold=QUOTA_FILES)
         self._quota_met_at = -inf
@@ -77,24 +77,24 @@ class Health:
         self._asked: tuple[float, StoreError | None] = (-inf, None)
         self._shut_by_trouble = False
         self._shut_at = self._content_at = inf
-        """Since when the store is shut, and when content may probe it though the question fails."""
+        """When the store was shut, and when content may probe it although the question fails."""
         self._is_question_vain = False
-        """Content was taken, and the neutral question failed before and after."""
+        """The store took content, and the neutral question failed before and after."""
 
     @property
     def paused_for(self) -> str:
-        """Why nothing is sent to this store now; empty if files are sent."""
+        """Return why nothing is sent to this store now; empty: files are sent."""
         return self._trouble if self._queue.is_shut else self.quota
 
     # ---- before a file ----------------------------------------------------------------------------------
 
     @property
     def is_in_trouble(self) -> bool:
-        """Whether the store is shut, and not because of single files: then a question goes before content."""
+        """Return whether trouble, not single files, shut the store: then a question goes before content."""
         return self._shut_by_trouble and self._queue.is_shut
 
     def ask_again(self, ref: FileRef) -> bool:
-        """Probe the store with a neutral question. Returns whether the file may go on as another probe."""
+        """Probe the store with a neutral question; return whether the file may go on as another probe."""
         trouble = self._question()
         if trouble is None:
             self.answered()
@@ -107,7 +107,7 @@ class Health:
         return False
 
     def may_put(self, now: float) -> None:
-        """Raises PutsWait unless content may be sent now: the store has room, or this is to find out."""
+        """Raise PutsWait unless content may be sent now: the store has room, or this is a probe."""
         with self._lock:
             if not self._puts.allows(now):
                 raise PutsWait(self.quota, max(1.0, (self._puts.until or now) - now))
@@ -115,7 +115,7 @@ class Health:
     # ---- after a file -----------------------------------------------------------------------------------
 
     def answered(self, began: float = -inf) -> None:
-        """The store answered, or did what was asked for after `began`."""
+        """Note that the store answered, or did a request sent after `began`."""
         self._in_vain = 0
         if self._shut_by_trouble and began > self._shut_at and self._queue.is_shut:
             self._is_question_vain = self._question() is not None
@@ -123,7 +123,7 @@ class Health:
             store_log.info("store %s: works again", self._name)
 
     def took_content(self, began: float) -> None:
-        """Others may be taken, too. A file that began before the quota was met says nothing about that."""
+        """Note that the store took content. A file begun before the quota was met proves no room."""
         with self._lock:
             if self.quota and began <= self._quota_met_at:
                 return
@@ -132,10 +132,10 @@ class Health:
             store_log.info("store %s: accepts content again", self._name)
 
     def ask(self, error: BaseException) -> StoreError | None:
-        """What a neutral question meets after this error; None: the store answers, so that the error is about
-        one file, or the error needs no question.
+        """Return what a neutral question meets after this error; None: the store answers, so that the error
+        is about one file, or the error needs no question.
 
-        One thread asks for all whose requests have failed until then.
+        One thread asks for all whose requests have failed by then.
         """
         if not is_unclear(error):
             return None
@@ -148,7 +148,7 @@ class Health:
             return self._asked[1]
 
     def judge_quota(self, ref: FileRef, error: BaseException) -> None:
-        """After several different files that met a quota no more content is read, but for a probe."""
+        """Read no more content, except as a probe, after several different files met a quota."""
         if not isinstance(error, QuotaExceeded):
             return
         with self._lock:
@@ -169,9 +169,9 @@ class Health:
         answers: bool = False,
         asked: bool = False,
     ) -> None:
-        """Pause or resume the store. A store that answers is there, even if it refuses one key.
+        """Pause or resume the store. A store that answers counts as there, even if it refuses one key.
 
-        `answers`: it answered a neutral question; `asked`: `error` is what that met.
+        `answers`: it answered a neutral question; `asked`: `error` is the result of that question.
         """
         if answers and self.is_in_trouble:
             self.answered()
@@ -192,19 +192,19 @@ class Health:
         if not self._queue.is_shut:
             return
         if self._once and answers and self._in_vain < self._most_in_vain:
-            self._in_vain += 1  # the store answers: among all the files there may be one that it takes
+            self._in_vain += 1  # the store answers: it may take one of the other files
             return
         self._shut(error, begins=begins, trouble=asked)
 
     # ---- beside the files -------------------------------------------------------------------------------
 
     def doubt(self, source: str, error: StoreError) -> None:
-        """A question for a source as a whole failed: where a neutral one does, too, the store is paused."""
+        """Pause the store if a neutral question fails after one about a whole source failed."""
         if not self._queue.is_shut and (trouble := self.ask(error)) is not None:
             self.judge(FileRef(source, ""), trouble, react(trouble, 1, self._clock.chance()), asked=True)
 
     def hangs(self, error: StoreError) -> None:
-        """The store's directory does not answer; to be called again as long as that is so."""
+        """Pause the store, because its directory does not answer. Call it again while that lasts."""
         begins = self._queue.pause(_HANG_SECONDS)
         self._shut(error, begins=begins, trouble=True)
 

@@ -42,14 +42,14 @@ RETIRE_SECONDS = 20.0
 """How long a reload waits for the requests of a store runner that it replaces."""
 _STEP_SECONDS = 0.1
 _STOP_SILENT_SECONDS = 2.0
-"""At the end, a thread that waits for a folder or a store's directory for so long is not waited for."""
-_LOOK_SECONDS = 5.0  # between two questions to a store's directory on which a thread waits
+"""At the end, a thread that has waited so long for a folder or a store's directory is left behind."""
+_LOOK_SECONDS = 5.0  # between two checks of a store's directory on which a thread waits
 _PAUSE_SECONDS = 0.01
 _PAST = {"Upload": "uploaded", "Copy": "copied", "Delete": "deleted", "Adopt": "adopted"}
 
 
 class Pipeline:
-    """All sources and stores, running. For any thread."""
+    """All sources and stores that run. For any thread."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Pipeline:
         self.state = state
         self.tally = RunSummary()
         self.pace = Rate()
-        """How many files are done each second."""
+        """How many files are finished each second."""
         self.store_runners: dict[str, StoreRunner] = {}
         self.source_runners: dict[str, SourceRunner] = {}
         self.coverage: Callable[[str], EventCoverage] = lambda source: EventCoverage()
@@ -76,7 +76,7 @@ class Pipeline:
         self._lock = threading.Lock()
         self._retired: list[StoreRunner] = []
         self.line = Line(monotonic=clock.monotonic, now_ns=clock.now_ns)
-        """On which everything goes out."""
+        """The line that all requests share."""
         self._is_paused = False
         self._bounds: tuple[TransferPolicy, Bounds] | None = None
         self._started = False
@@ -95,9 +95,9 @@ class Pipeline:
     ) -> None:
         """Build runners for what is new or changed in the settings; the others keep running.
 
-        Called once before `start`, and again for every reload; never by two threads at once. A store runner
+        Call it once before `start`, and again for every reload; never in two threads at once. A store runner
         that is replaced ends first, so that no file is sent twice at once; `waiting` is called until then.
-        A bandwidth limit holds at once, and replaces none of them.
+        A bandwidth limit takes effect at once and replaces no runner.
         Raises SyncdError when a store cannot be opened; then nothing has changed.
         """
         heed_machine(self.state, self._context.machine_id)
@@ -121,7 +121,7 @@ class Pipeline:
         self._heed_pauses()
 
     def _serve(self, sources: Mapping[str, Source]) -> None:
-        """Tell the state which keys are whose, before any file goes there."""
+        """Tell the state which source owns which keys, before any file goes there."""
         self.state.serve(
             [
                 Destination(source.name, self.store_runners[source.store].store.store_id, source.prefix)
@@ -190,7 +190,7 @@ class Pipeline:
             self.source_runners = {
                 other: each for other, each in self.source_runners.items() if other != name
             }
-            runner.stop()  # first, so that `discard` also removes what it still marks
+            runner.stop()  # first, so that `discard` also removes its last marks
             runner.workers.discard(name)
             runner.account()
 
@@ -204,7 +204,7 @@ class Pipeline:
     def pause(self, kind: str, name: str, until_ns: int) -> None:
         """Send nothing more of a source (or store, or all) until then; 0: until `resume`. Raises StateError.
 
-        An upload under way stops after the parts that are being sent. A restart changes nothing.
+        An upload under way stops after the parts that are being sent. The pause outlasts a restart.
         """
         self.state.pause(kind, name, until_ns)
         self._heed_pauses()
@@ -215,8 +215,8 @@ class Pipeline:
         self._heed_pauses()
 
     def _heed_pauses(self) -> None:
-        """Tell the queues what is paused. A single pass is what the operator wants now: it heeds only the
-        timetable, which says what the line is for."""
+        """Tell the queues what is paused. The operator wants a single pass now: it obeys only the timetable,
+        which says what the line is for."""
         now, now_ns = self.clock.monotonic(), self.clock.now_ns()
         pauses = {} if self._context.once else self.state.pauses()
         ends = {
@@ -233,12 +233,12 @@ class Pipeline:
     # ---- the bandwidth ----------------------------------------------------------------------------------
 
     def limit(self, timetable: Timetable | None, until: float) -> None:
-        """Until that time (monotonic, perhaps infinite) limit all stores together; None: as configured."""
+        """Limit all stores together until that time (monotonic, perhaps infinite); None: as configured."""
         self.line.limit(timetable, until)
         self._heed_pauses()
 
     def paused_by_timetable(self) -> str:
-        """That the timetable pauses everything now, in words; empty if it does not."""
+        """Return that the timetable pauses everything now, in words; empty: it does not."""
         holds = self.line.holds()
         if not holds.is_paused:
             return ""
@@ -260,16 +260,16 @@ class Pipeline:
         if not self._started:
             self._serve({name: runner.source for name, runner in self.source_runners.items()})
             self._started = True
-        gc.freeze()  # objects made until now stay: the collector need not visit them again and again
+        gc.freeze()  # the collector need not visit the present objects again
         for runner in self.source_runners.values():
             runner.start()
         for store in self.store_runners.values():
             store.start()
 
     def stop(self, seconds: float) -> bool:
-        """End everything, but for threads that wait for a folder or a store that does not answer.
+        """End everything except threads that wait for a folder or a store that does not answer.
 
-        Returns whether all ended but those that wait for a folder; the next start resumes unfinished uploads.
+        Returns whether all ended apart from those that wait for a folder. The next start resumes uploads.
         """
         deadline = self.clock.monotonic() + seconds
         source_runners = list(self.source_runners.values())
@@ -290,7 +290,7 @@ class Pipeline:
         return not left and not any(store.is_silent for store in store_runners)
 
     def waits_for_folders(self) -> bool:
-        """Whether a thread is left that waits for a folder that does not answer: it holds up the exit."""
+        """Return whether a thread is left that waits for a silent folder: it blocks the exit."""
         given_up = self._context.heartbeats.give_up(self.clock.monotonic(), _STOP_SILENT_SECONDS)
         return any(runner.is_among(given_up) for runner in self.source_runners.values()) or any(
             store.workers.waits_for_folders() for store in [*self.store_runners.values(), *self._retired]
@@ -299,10 +299,10 @@ class Pipeline:
     # ---- folders and stores that do not answer ----------------------------------------------------------
 
     def look_after(self) -> None:
-        """Heed the timetable, and let no folder and no store that does not answer stop the others. To be
-        called every few seconds.
+        """Obey the timetable, and keep silent folders and stores from stopping the others. Call this every
+        few seconds.
 
-        The threads wait in the kernel. Of a folder, others take their places, and none of its files is begun.
+        The threads wait in the kernel. Others replace those of a folder, and none of its files is begun.
         """
         self._heed_timetable()
         self._give_up()
@@ -320,7 +320,7 @@ class Pipeline:
                 self.source_runners[name].leave_out(self.silence(name))
 
     def silence(self, source: str) -> str:
-        """That the folder of this source does not answer, in words; empty if it does."""
+        """Return that the folder of this source does not answer, in words; empty: it does."""
         seconds = self._context.heartbeats.silent(self.clock.monotonic()).get(source)
         if seconds is None:
             return ""
@@ -334,7 +334,7 @@ class Pipeline:
         return given_up
 
     def _look_at_stores(self, after_seconds: float | None = None) -> frozenset[int | str]:
-        """Ask, where a thread has waited for a store's directory for so long, whether that answers others.
+        """Check, for each thread that has waited so long for a store's directory, whether it answers others.
 
         Returns the threads that wait for one that does not.
         """
@@ -353,10 +353,10 @@ class Pipeline:
         return heartbeats.give_up_stores({store.name for store in stores if store.is_silent})
 
     def wait_done(self, should_stop: Callable[[], bool], tick: Callable[[], None]) -> bool:
-        """For a single pass: wait until every first scan is over and nothing is dirty.
+        """Wait, in a single pass, until every first scan is over and nothing is dirty.
 
-        A store that gave up has nothing to wait for; a state that cannot be used ends the pass. Returns False
-        if `should_stop` ended the wait.
+        A store that gave up has nothing to wait for; an unusable state ends the pass. Returns False if
+        `should_stop` ended the wait.
         """
         while not should_stop():
             tick()
@@ -366,12 +366,12 @@ class Pipeline:
             for runner in self.source_runners.values():
                 runner.first_scan_done.wait(_STEP_SECONDS / len(self.source_runners))
             if all(store.workers.queue.wait_idle(_STEP_SECONDS) for store in self.store_runners.values()):
-                time.sleep(_PAUSE_SECONDS)  # only a source runner is busy, and not for long
+                time.sleep(_PAUSE_SECONDS)  # only a source runner is busy, and only briefly
         return False
 
     def _is_over(self) -> bool:
-        """Whether nothing is dirty and no source will mark anything. Exact: a mark between the two checks
-        would change the number of marks.
+        """Return whether nothing is dirty and no source will mark anything. Exact: a mark between the two
+        checks changes the number of marks.
         """
         marks = self._marks()
         over = self.idle() and all(
@@ -412,9 +412,9 @@ class Pipeline:
         return [item for runner in self.store_runners.values() for item in runner.progress.in_flight()]
 
     def outlook(self) -> tuple[float | None, float | None]:
-        """Bytes per second of everything, and how many seconds the rest takes, by bytes and by files. None
-        while that cannot be told, as in the first seconds, and where nothing is left. No time is told while
-        anything is paused.
+        """Return the bytes per second of everything, and the seconds that the rest takes, by bytes and by
+        files. None: unknown, as in the first seconds, or nothing is left. The time is unknown while anything
+        is paused.
         """
         flying, pending = self.in_flight(), self.pending()
         files = sum(pending.values()) - len(flying)
@@ -473,7 +473,7 @@ class Pipeline:
         elif isinstance(action, Refresh):
             file_log.debug("%s: %s", name_of(ref), action.reason)
         if runner is not None:
-            runner.file_done(ref)  # the last: it may write to the state, whose disk may be full
+            runner.file_done(ref)  # last, because it may write to the state, whose disk may be full
 
     def failed(self, ref: FileRef, error: BaseException, attempts: int) -> None:
         """Count and note one file that failed for now, or (in a single pass) was never quiet."""
@@ -484,7 +484,7 @@ class Pipeline:
             self.tally.count_failure(ref, words, is_settling=is_settling)
             if runner is not None and not is_settling:
                 runner.news.kinds_failed[kind(error)] += 1
-        if attempts == 1 and not is_settling:  # its further attempts are no news
+        if attempts == 1 and not is_settling:  # further attempts are no news
             self.state.history.note(Acted(self.clock.now_ns(), ref, "failed", 0, words))
 
     def root_changed(self, source: str, reason: str) -> None:
@@ -493,5 +493,5 @@ class Pipeline:
 
 
 def _keeps_sources(store: StoreRunner, wanted: Mapping[str, Source]) -> bool:
-    """Whether no source leaves the store."""
+    """Return whether no source leaves the store."""
     return all(name in wanted and wanted[name].store == store.name for name in store.engine.sources)

@@ -1,8 +1,8 @@
-"""The dirty files of one store, shared by threads: `syncd.core.settle` behind a lock, with the circuit
-breaker of the store.
+"""The dirty files of one store, shared by threads: `syncd.core.settle` behind a lock, with the store's
+circuit breaker.
 
-Three kinds of threads wait here: workers for work, scans for room, a single pass for the end. Each kind has a
-condition of its own, so that no thread takes a wake-up meant for another kind. One waiting worker at a time
+Three kinds of threads wait here: workers for work, scans for room, a single pass for the end. Each kind has
+its own condition, so that no thread takes a wake-up meant for another kind. One waiting worker at a time
 sleeps until the next file is due; the others wait without a timeout.
 """
 
@@ -20,13 +20,13 @@ from syncd.core.words import Queued
 from syncd.transfer.pace.crew import FRESH_SECONDS, Crew
 
 MAX_WAITING = 20_000
-"""Dirty files held in memory; scans wait, and events beyond twice as many become one scan."""
+"""Dirty files held in memory. Beyond it scans wait; at twice as many, events become one scan."""
 MAX_DEFERRED = 20_000
-"""Failed files held in memory beside those; the next scan finds any others."""
+"""Failed files held in memory besides those; the next scan finds any others."""
 MAX_SECOND_LOOKS = 20_000
 """Files that wait for a second look; only ``verify --read`` checks any others."""
 BREAKER_THRESHOLD = 4
-"""Different files that fail in the same way, with no success in between: then requests to the store pause."""
+"""So many different files that fail in the same way, with no success in between, pause the store."""
 
 
 class WorkQueue:
@@ -34,10 +34,10 @@ class WorkQueue:
 
     def __init__(self, monotonic: Callable[[], float], chance: Callable[[], float] = lambda: 0.0) -> None:
         self.longest: Callable[[FileRef], float] = lambda ref: inf
-        """How many seconds a file may stay dirty and be put off by its changes."""
+        """Returns how many seconds changes may put off a dirty file."""
         self.crew = Crew()
         self.marks = 0
-        """How many marks there were: while the number stays the same, no file becomes dirty."""
+        """How often files were marked: while it stays the same, no file becomes dirty."""
         self._monotonic = monotonic
         self._chance = chance
         self._dirty = DirtyFiles()
@@ -50,7 +50,7 @@ class WorkQueue:
         self._sleepers = self._scans = 0
         """Workers that wait for work, and scans that wait for room."""
         self._alarm = inf
-        """Until when at most the worker sleeps that keeps the time."""
+        """When the worker wakes at the latest that keeps the time."""
         self._held_until = -inf
         self._closed = False
         self._paused: Mapping[str, float] = {}
@@ -76,13 +76,13 @@ class WorkQueue:
     ) -> None:
         """Mark a path dirty, even if the queue is full; `delete_allowed` permits deleting its object.
 
-        `sent` says that it was sent a moment ago, and is only to be looked at once more.
+        `sent` says that it was just sent, and only needs a second look.
         """
         with self._lock:
             self._mark(ref, quiet_seconds, event=event, delete_allowed=delete_allowed, sent=sent)
 
     def heard(self, ref: FileRef, *, quiet_seconds: float) -> bool:
-        """Mark a path after an event; False if too many files wait already (then the source needs a scan)."""
+        """Mark a path after an event; False: too many files wait, so the source needs a scan."""
         with self._lock:
             if self._crowd(ref.source) >= 2 * MAX_WAITING:
                 return False
@@ -97,7 +97,7 @@ class WorkQueue:
         cancelled: Callable[[], bool] = lambda: False,
         waits: Callable[[], object] = lambda: None,
     ) -> bool:
-        """For scans: wait while the queue is full, then mark. Returns whether the file was clean before.
+        """Wait while the queue is full, then mark a path for a scan; return whether the file was clean.
 
         Does nothing if `cancelled` returns True; call `wake_scans` when that becomes so. `waits` is called
         before each wait.
@@ -143,8 +143,8 @@ class WorkQueue:
         self._call(now)
 
     def _crowd(self, source: str) -> int:
-        """How many files wait for a worker before one of `source`. Failed files do not count: they wait for
-        their next attempt. Nor do those of a source that is paused, but for itself.
+        """Return how many files wait for a worker before one of `source`. Failed files do not count, because
+        they wait for their next attempt, nor do files of other sources that are paused.
         """
         paused = self._dirty.paused()
         if source in paused:
@@ -156,7 +156,7 @@ class WorkQueue:
     def hold(self, held_until: float, paused: Mapping[str, float]) -> None:
         """Hand out nothing until `held_until`, and nothing of the sources in `paused` until their times.
 
-        Times are those of the monotonic clock; one in the past holds nothing, an infinite one has no end.
+        Times are monotonic seconds; one in the past holds nothing, an infinite one never ends.
         """
         with self._lock:
             self._held_until = held_until
@@ -187,7 +187,7 @@ class WorkQueue:
             return self._held_until > now or self._paused.get(source, now) > now
 
     def retry(self, wanted: Callable[[FileRef], bool]) -> int:
-        """Try what failed again, now, and the store with it; returns how many files that is."""
+        """Retry failed files and the store now; return how many files that is."""
         with self._lock:
             again = {ref for ref in self._deferred if wanted(ref)}
             self._dirty.hasten(self._monotonic(), again.__contains__)
@@ -196,7 +196,7 @@ class WorkQueue:
             return len(again)
 
     def call(self, ref: FileRef) -> bool:
-        """Let a deferred file come before those that were marked after it. Returns whether there is one."""
+        """Let a deferred file come before those marked after it; return whether there is one."""
         with self._lock:
             is_deferred = ref in self._deferred and self._dirty.call(ref)
             if is_deferred:
@@ -204,7 +204,7 @@ class WorkQueue:
             return is_deferred
 
     def hasten(self, source: str) -> None:
-        """Do not wait until the files of this source have been quiet; a write that goes on is still seen."""
+        """Let files of a source be read before they are quiet; a write in progress is still noticed."""
         with self._lock:
             self._dirty.hasten(
                 self._monotonic(), lambda ref: ref.source == source and ref not in self._deferred
@@ -237,7 +237,7 @@ class WorkQueue:
         return None if self._closed or self.crew.is_full(now) else self._take(now, worker)
 
     def asks(self, can_go_on: Callable[[list[int]], bool]) -> None:
-        """The calling worker sends a request. `can_go_on` tells whether any of some threads could go on."""
+        """Note that the calling worker sends a request. `can_go_on` says whether any of some threads can."""
         others = self.crew.beside(threading.get_ident())
         if others is not None:
             alone = not can_go_on(others)
@@ -252,7 +252,7 @@ class WorkQueue:
             self._call(self._monotonic())
 
     def take_due(self) -> Taken | None:
-        """Like `take`, but without waiting: None also when nothing is due now."""
+        """Like `take`, but without waiting; None also if nothing is due."""
         with self._lock:
             return None if self._closed else self._take(self._monotonic())
 
@@ -264,13 +264,13 @@ class WorkQueue:
     def _take(self, now: float, worker: int | None = None) -> Taken | None:
         if self._next_due(now) > now or self._held_until > now or not self._breaker.allows(now):
             return None
-        # Files that fail are often neighbours: one that succeeds is found among all sooner than beside them.
+        # Failing files are often neighbours, so a random file is more likely to succeed than the next one.
         taken = self._dirty.take(now, self._chance() if self._breaker.blames_things else 0.0)
         if taken is not None:
             self._deferred.discard(taken.ref)
             if worker is not None:
                 self.crew.begins(worker, now)
-            self._call(now)  # another worker waits for the next file
+            self._call(now)  # so that another worker waits for the next file
             if self._scans:
                 self._room.notify()
         return taken
@@ -280,7 +280,7 @@ class WorkQueue:
         return max(due, self._breaker.until or due, self._held_until)
 
     def _next_due(self, now: float) -> float:
-        """When the next file is due. Marks the files whose second look is due."""
+        """Return when the next file is due. Mark the files whose second look is due."""
         look_at = inf
         for looks in (self._second_looks, self._in_doubt):
             while (due := looks.next_due()) <= now and (look := looks.take(now)) is not None:
@@ -291,7 +291,7 @@ class WorkQueue:
         return min(look_at, self._dirty.next_due())
 
     def _call(self, now: float) -> None:
-        """Wake a worker, unless it would be of no use, and one looks soon anyway."""
+        """Wake a worker, unless it would find nothing or another looks soon anyway."""
         if self._sleepers and (self._alarm > now + FRESH_SECONDS or not self.crew.is_full(now)):
             self._work.notify()
 
@@ -299,7 +299,7 @@ class WorkQueue:
         """Sleep until something changes; one worker sleeps no longer than until the next file is due."""
         until = self._due(now)
         if self.crew.is_full(now):
-            until = max(until, now + FRESH_SECONDS)  # by then the files under way count no more
+            until = max(until, now + FRESH_SECONDS)  # by then the files under way no longer count
         keeps_time = until < self._alarm
         if keeps_time:
             self._alarm = until
@@ -339,7 +339,7 @@ class WorkQueue:
             self._work.notify()
 
     def defer(self, ref: FileRef, seconds: float, *, hold: bool, delete_allowed: bool = False) -> bool:
-        """The file failed and is due again later; False if too many failed: the next scan finds this one."""
+        """Make a failed file due later; False: too many failed, and the next scan finds this one."""
         with self._lock:
             if len(self._deferred) >= MAX_DEFERRED:
                 self._done(ref)
@@ -415,7 +415,7 @@ class WorkQueue:
             return not was_shut
 
     def probe(self) -> None:
-        """If the store is paused, try the next file at once: the last one showed nothing about the store."""
+        """Try the next file at once if the store is paused: the last one showed nothing about it."""
         with self._lock:
             if self._breaker.until is not None:
                 self._breaker.trip(self._monotonic(), 0.0)
@@ -460,14 +460,14 @@ class WorkQueue:
     def oldest(self, source: str) -> float | None:
         """Return since when (monotonic seconds) the oldest dirty file of a source waits; None: none does.
 
-        One that failed does not count: it is told otherwise. None: no file waits.
+        A failed file does not count, because its failure is reported.
         """
         with self._lock:
             return self._dirty.oldest(source, self._deferred)
 
     def dirty(self, since: float = inf) -> dict[FileRef, bool]:
-        """All dirty files, and whether each waits because it failed. One that only grows is never done: it is
-        left out if it has been carried `since` then.
+        """Return all dirty files, and whether each waits because it failed. A growing file is never done: it
+        is left out if it has been carried since `since`.
         """
         with self._lock:
             still = set(self._dirty.all(since))

@@ -1,10 +1,10 @@
 """Decides whether the store may already hold what a source is about to send.
 
-The store may hold the objects of a source whose records are missing: the source is new to this state, the
-state was lost, or a process did not end cleanly and may not have written the records of its last small files.
-Until every file of the source has been compared once, by a process that began after that, the engine asks the
-store for the object before it sends a new file. It lists the prefix, and looks at an object where that is
-not enough. If nothing lies under the source's prefix, it does not ask.
+The store may hold objects of a source whose records are missing: the source is new to this state, the state
+was lost, or a process did not end cleanly and may not have recorded its last small files. Then the engine
+asks the store for the object before it sends a new file, until a process that began after that has compared
+every file of the source once. It lists the prefix, and looks at an object where that is not enough. If
+nothing lies under the source's prefix, it does not ask.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ log = logging.getLogger("syncd.transfer")
 
 
 class Reconciliation:
-    """Calls `switch` to turn the questions on for one source, and off when all is compared.
+    """Calls `switch` to turn the questions on for one source, and off when everything is compared.
 
-    It is given the new values of these fields of the engine's source. For any thread. Raises StateError.
+    `switch` gets the new values of fields of the engine's source. For any thread. Raises StateError.
     """
 
     def __init__(
@@ -52,17 +52,17 @@ class Reconciliation:
         """Whether the engine asks for the object of a new file before it sends the file."""
 
     def begin(self) -> None:
-        """Before the first file is sent: ask, unless all was compared since the last unclean end."""
+        """Turn the questions on before the first file, unless all was compared since the last unclean end."""
         compared_in = self._state.learned(self._store.store_id, self._name) or ""
         number = compared_in.partition(":")[0]
         if not number.isdigit() or int(number) <= self._state.unclean_life:
             self._turn(True)
 
     def probe(self) -> StoreError | None:
-        """Before a scan: check with one request whether the prefix has objects; repeat it until answered.
-        Returns what it met otherwise.
+        """Check before a scan, with one request, whether the prefix has objects; repeat it until answered.
+        Returns the error otherwise.
 
-        Where listing is denied no file is asked for, until a later scan finds that it is allowed now.
+        If listing is denied, no file is asked for until a later scan finds it allowed.
         """
         if self._asked or not (self.is_on or self._denied):
             return None
@@ -72,9 +72,9 @@ class Reconciliation:
             first = next(objects, None)
         except StoreError as error:
             if not is_denied(error):
-                self._turn(True, listing)  # which asks again; and so does the next scan
+                self._turn(True, listing)  # it asks again, and so does the next scan
                 return error
-            # Without the permission to list, a missing object is "forbidden": the answers would say nothing.
+            # Without the permission to list, a missing object is "forbidden", so answers say nothing.
             if not self._denied:
                 log.warning("%s: files are sent without asking for objects: %s", self._source.name, error)
             self._denied = True
@@ -90,12 +90,12 @@ class Reconciliation:
         return None
 
     def seen_whole(self) -> None:
-        """A complete scan has marked every file that differs."""
+        """Note that a complete scan has marked every file that differs."""
         self._seen_whole = True
 
     def drained(self) -> None:
-        """No file of the source waits: after a complete scan the questions end. Files that failed are asked
-        for at each further try.
+        """Turn the questions off, because no file of the source waits after a complete scan. Files that
+        failed are asked for at each further try.
         """
         if self._seen_whole and self.is_on:
             self._end("all was compared")

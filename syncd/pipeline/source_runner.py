@@ -40,12 +40,12 @@ from syncd.transfer.reuse import census_of
 log = logging.getLogger("syncd.scan")
 
 _AFTER_FILES_SECONDS = 0.1
-"""In a single pass, until it is asked again whether all its files are done."""
+"""In a single pass, how long until it checks again whether all its files are done."""
 _LEAST_GRACE_SECONDS = 2.0
 _HELD = "deletes-held:"  # the state keeps the reason under this name until the operator confirms
-_POLICY = "on-delete:"  # under which policy the source was last served
+_POLICY = "on-delete:"  # the policy under which the source was last served
 DELETED = "deleted:"
-"""Under this name, and that of the source, the state keeps `Deletions.spent`."""
+"""The state keeps `Deletions.spent` under this name and that of the source."""
 _TURNED = "on_delete was keep until now: files that are gone may have objects that you want to keep"
 
 
@@ -95,10 +95,10 @@ class SourceRunner:
         self._state = context.state
         self._store_id = engine.store.store_id
         self._watch, self._once = watch or WatchHandle(), context.once
-        self._harmless: tuple[FileRef, ...] = ()  # missing files whose objects keep no other from being made
+        self._harmless: tuple[FileRef, ...] = ()  # missing files whose objects are not in the way
         self.schedule = ScanSchedule()
         self._was_away = self._taken_up = False
-        self._mounts_stay = False  # until the next scan of all, by the operator's word
+        self._mounts_stay = False  # until the next full scan, because the operator says so
         self._changed = threading.Condition()
         self._busy = self._stopping = self._started = False
         self._thread = threading.Thread(target=self._run, name=f"source-{source.name}", daemon=True)
@@ -112,7 +112,7 @@ class SourceRunner:
             self._changed.notify()
 
     def ask_now(self, subtree: str, reason: str) -> None:
-        """Like `ask`, also where the source was put off because its root was not there."""
+        """Like `ask`, even if the source was put off because its root was missing."""
         with self._changed:
             self.schedule.ask(subtree, reason)
             if self.schedule.setbacks:
@@ -137,7 +137,7 @@ class SourceRunner:
         self._end_reconciliation(ref)
 
     def confirm_deletes(self) -> int:
-        """The operator allows the waiting deletions (in a single pass, all it will find); how many wait."""
+        """Allow the waiting deletions (in a single pass, all it will find); return how many wait."""
         self._state.learn(self._store_id, _HELD + self.source.name, "")
         self._state.learn(self._store_id, _POLICY + self.source.name, self.source.on_delete.value)
         with self._changed:
@@ -159,7 +159,7 @@ class SourceRunner:
             self._changed.notify()
 
     def waits_for_take_over(self) -> str:
-        """Why deletions and overwrites wait, and the operator's word that ends it; empty: they do not."""
+        """Return why deletions and overwrites wait, and the operator's remedy; empty: they do not wait."""
         return self.foreigners.waits(self.source.name)
 
     def deletions_wait(self) -> str:
@@ -167,9 +167,9 @@ class SourceRunner:
         return self.news.deletes_reason or self.waits_for_take_over()
 
     def take_over(self) -> int:
-        """The operator says that this machine takes over from others that wrote here; how many were found.
+        """Take over from other machines that wrote here, because the operator says so; return how many.
 
-        In a single pass those that it will find count, too. What waited because of them is tried again.
+        In a single pass those that it will find count, too. What waited because of them is retried.
         """
         found = self.foreigners.take_over(self.source.name, ahead=self._once)
         if not self._once:
@@ -196,7 +196,7 @@ class SourceRunner:
         self.deletions.recall(spent, self.clock.monotonic(), self.clock.now_ns())
 
     def _heed_policy(self) -> None:
-        """What went while deletions were kept was meant to stay: when the policy turns, its objects wait."""
+        """Hold the deletions of what vanished under `keep` if the policy changes: it was meant to stay."""
         policy, name = self.source.on_delete, self.source.name
         before = self._state.learned(self._store_id, _POLICY + name)
         if before == policy.value:
@@ -207,7 +207,7 @@ class SourceRunner:
         self._state.learn(self._store_id, _POLICY + name, policy.value)
 
     def _none_went_under_keep(self) -> None:
-        """A whole scan under the new policy found nothing gone: from now on it is the policy that counts."""
+        """Let the new policy decide, because a full scan under it found nothing gone."""
         if self.deletions.held == _TURNED and not self.deletions.waiting():
             self._state.learn(self._store_id, _HELD + self.source.name, "")
             with self._changed:
@@ -225,7 +225,7 @@ class SourceRunner:
         return self._thread.ident in given_up and self._thread.is_alive()
 
     def account(self) -> None:
-        """After `stop`: what was allowed to go, and will not, does not count in the next process."""
+        """Stop counting, after `stop`, deletions that were allowed and will not happen."""
         with self._changed:
             self.deletions.give_back(self.workers.queue.is_processing)
             self._keep_spent()
@@ -235,7 +235,7 @@ class SourceRunner:
         self._state.learn(self._store_id, DELETED + self.source.name, spent)
 
     def leave_out(self, reason: str) -> None:
-        """For a single pass: its folder does not answer, and the pass ends without it."""
+        """Leave the source out of a single pass, because its folder does not answer."""
         self.news.waiting_for = reason
         self.workers.discard(self.source.name)
         self.first_scan_done.set()
@@ -266,7 +266,7 @@ class SourceRunner:
             return self.first_scan_done.is_set() and not (self._busy or self.schedule.asked)
 
     def is_caught_up(self, since: float) -> bool:
-        """See `ScanSchedule.is_caught_up`. A source that cannot be scanned now is not waited for."""
+        """See `ScanSchedule.is_caught_up`. A source that cannot be scanned counts as caught up."""
         with self._changed:
             is_blind = bool(self._watch.coverage().reason) and not self._once
             is_away = self._stopping or self.news.waiting_for != ""
@@ -286,12 +286,12 @@ class SourceRunner:
         return due is not None and self._turn(*due)
 
     def _take(self, now: float) -> tuple[str, str] | None:
-        """What is due; see `ScanSchedule.take`."""
+        """Return what is due; see `ScanSchedule.take`."""
         due = self.schedule.take(now)
         return ("", "") if due is None and self.auditor.due() <= now else due
 
     def _turn(self, subtree: str, reason: str) -> bool:
-        """Do what is due; False after a request to stop."""
+        """Do what is due; return False after a request to stop."""
         try:
             with self._heartbeat.reading(self.source.name):
                 if reason:
@@ -315,8 +315,8 @@ class SourceRunner:
         return True
 
     def _next(self) -> tuple[str, str] | None:
-        """What to scan and why; an empty reason: only deletions or the audit are due. Sleeps until then;
-        None: the end.
+        """Sleep until something is due; return what to scan and why. An empty reason: only deletions or the
+        audit are due; None: the end.
         """
         with self._changed:
             self._busy = False
@@ -341,7 +341,7 @@ class SourceRunner:
         """Check the root and, if it is the expected directory, scan it. None: the root is in doubt."""
         if not self._root_is_right():
             return None
-        with self._heartbeat.reading(""):  # that the store does not answer is no silence of the folder
+        with self._heartbeat.reading(""):  # a silent store does not count as a silent folder
             if (trouble := self._reconciliation.probe()) is not None:
                 self.workers.health.doubt(self.source.name, trouble)
         if not self._taken_up:
@@ -376,7 +376,7 @@ class SourceRunner:
         self._note(subtree, reason, report, sink)
         now = self.clock.monotonic()
         poll = bool(self._watch.coverage().reason or (self.deletions.unseen and self.deletions.waiting()))
-        with self._changed:  # not before: a scan that cannot be recorded counts as failed
+        with self._changed:  # not earlier: a scan that cannot be recorded has failed
             self.schedule.scanned(
                 subtree,
                 now,
@@ -399,7 +399,7 @@ class SourceRunner:
         )
 
     def _mark_found(self, ref: FileRef, quiet_seconds: float) -> bool:
-        rest = self._heartbeat.rest  # while the queue is full the workers have to move, and have heartbeats
+        rest = self._heartbeat.rest  # while the queue is full the workers must move, and they have heartbeats
         was_clean = self.workers.queue.mark_found(
             ref, quiet_seconds=quiet_seconds, cancelled=self._is_stopping, waits=rest
         )
@@ -443,7 +443,7 @@ class SourceRunner:
     def _hand_over(self, allowed: Iterable[FileRef]) -> None:
         with self._changed:
             if self._stopping:
-                return  # after a reload the new runner decides, by the new configuration
+                return  # after a reload the new runner decides
             self._keep_spent()
             engine, refs = self.workers.engine, sorted(allowed, key=self.workers.engine.keys.of)
             prefix, keys = self.source.prefix, [*map(engine.keys.of, refs)]
@@ -453,12 +453,12 @@ class SourceRunner:
                 self.workers.queue.mark(ref, quiet_seconds=0.0, event=True, delete_allowed=True)
 
     def _is_sending(self) -> bool:
-        """Whether a file of the store is being sent, or may be found yet."""
+        """Return whether a file of the store is being sent, or a scan may still find one."""
         behind = self.workers.donors.behind(self.clock.monotonic(), but=self.source.name)
         return bool(behind) or not self.workers.queue.idle()
 
     def _are_in_the_way(self, gone: tuple[FileRef, ...]) -> bool:
-        """Whether one of them is. The same ones are looked at once."""
+        """Return whether one of them is in the way; the same files are looked at once."""
         if gone == self._harmless:
             return False
         if is_any_in_the_way(self.source.root, gone):
@@ -497,19 +497,19 @@ class SourceRunner:
 
     def _away(self, doubt: str) -> None:
         known = self._state.root_identity(self.source.name)
-        if known is not None:  # so that workers find that the root is another directory, and do nothing
+        if known is not None:  # so that workers see that the root is another directory, and do nothing
             self._tell_engine(root_identity=known)
         with self._changed:
             self.deletions.clear()
             self.news.deletes_parked, self.news.deletes_reason = 0, ""
         self.workers.discard(self.source.name)
-        self._was_away, self._taken_up = True, False  # what was taken up went with the rest
+        self._was_away, self._taken_up = True, False  # `discard` dropped what was taken up
         if self.news.waiting_for != doubt:
             log.warning("%s: waiting: %s", self.source.name, doubt)
         self._set_back(doubt)
 
     def _set_back(self, reason: str) -> None:
-        """Nothing came of this round: another one soon, and ever later."""
+        """Note that this round failed: the next ones come soon, then ever later."""
         self.news.waiting_for = reason
         with self._changed:
             self.deletions.scan_ended(reason)
@@ -560,7 +560,7 @@ class SourceRunner:
 
 
 def deletions_held(source: Source, store_id: str, state: State) -> str:
-    """Why deletions of the source wait, as far as the state knows; empty: it does not. Raises StateError."""
+    """Return why deletions of the source wait, as the state knows; empty: they do not. Raises StateError."""
     held = state.learned(store_id, _HELD + source.name)
     was_kept = state.learned(store_id, _POLICY + source.name) == OnDelete.KEEP.value
     turned = _TURNED if was_kept and source.on_delete is OnDelete.DELETE else ""

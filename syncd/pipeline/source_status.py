@@ -20,23 +20,23 @@ log = logging.getLogger("syncd.scan")
 DELAY_BOUNDS = (1.0, 3.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0, 86_400.0)
 """Seconds."""
 _TOGETHER_SECONDS = 1.0
-"""Until a file that has taken another's name is sent: the scan may yet find that one, under its new name."""
+"""The delay of a file with another's name: the scan may still find the other under its new name."""
 _MAX_NAMED = 20  # examples that `status` names
 
 
 class EventCoverage(Struct, frozen=True):
-    """What events do not cover of a source: all of it, or some subtrees. No `reason`: they cover it."""
+    """What events do not cover of a source: all of it, or some subtrees. Empty `reason`: they cover it."""
 
     reason: str = ""
     subtrees: tuple[str, ...] = ()
 
 
 class WatchHandle(Struct, frozen=True):
-    """The watcher, as far as one source is concerned."""
+    """What a source needs of the watcher."""
 
     coverage: Callable[[], EventCoverage] = EventCoverage
     rewatch: Callable[[], None] = lambda: None
-    """Place the watches again."""
+    """Places the watches again."""
 
 
 class SourceStatus(Struct):
@@ -48,7 +48,7 @@ class SourceStatus(Struct):
     skipped: dict[str, int] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
     out_of_sight: int = 0
-    """Recorded files that cannot be seen and are kept: behind a link or a mount, or on a device now away."""
+    """Recorded files that are out of sight and kept: behind a link or a mount, or on a missing device."""
     hidden: list[str] = field(default_factory=list)
     """The first directories of those behind a link, with the reason."""
     errors: int = 0
@@ -65,12 +65,12 @@ class SourceStatus(Struct):
     saved: Counter[str] = field(default_factory=Counter)
     """Bytes that were not sent, by cause."""
     uploaded_ns: int | None = None
-    """When the last object was made, by the wall clock; None: none since the start."""
+    """When the last object was made, by the wall clock; None: never since the start."""
     delays: Durations = field(default_factory=lambda: Durations(DELAY_BOUNDS))
     """From the first notice of a change until the object was there."""
 
     def count(self, outcome: Outcome, delay_seconds: float, now_ns: int) -> None:
-        """Count what was done with one file, so long after it became dirty. The caller holds a lock."""
+        """Count what was done with a file, `delay_seconds` after it became dirty. The caller holds a lock."""
         self.actions[type(outcome.action).__name__.lower()] += 1
         self.bytes_sent += outcome.bytes_sent
         for cause, size in outcome.saved.items():
@@ -83,9 +83,9 @@ class SourceStatus(Struct):
 class ScanResults:
     """The sink of one scan (`syncd.sources.scan.compare.ScanSink`).
 
-    `mark` takes a file and the seconds that it still has to stay quiet; it may block, and returns whether the
-    file was clean before. `gone` takes a recorded file that no longer exists,
-    `keep` one whose object is kept.
+    `mark` takes a file and the seconds that it still has to stay quiet. It may block, and returns whether the
+    file was clean before. `gone` takes a recorded file that no longer exists, `keep` one whose object is
+    kept.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class ScanResults:
         self._now_ns = now_ns
         self._once = once
         self.young = 0
-        """Of a single pass, which does not wait for them: files younger than ``min_age``."""
+        """Files younger than ``min_age`` that a single pass leaves out."""
         self.drift = 0
         """How many changed files no event had announced."""
         self.unreadable_paths: list[str] = []
@@ -121,7 +121,7 @@ class ScanResults:
         if young_ns and self._once:
             self.young += 1
             return
-        age_ns = plan.age_ns(stat, now_ns) or 0  # unknown: the whole period
+        age_ns = plan.age_ns(stat, now_ns) or 0  # unknown: wait the whole period
         self._news.found_bytes += stat.size
         quiet_seconds = max(young_ns / 1e9, self._source.settle_seconds - max(0, age_ns) / 1e9)
         if recorded is not None and (stat.device, stat.inode) != (recorded.stat.device, recorded.stat.inode):

@@ -1,7 +1,7 @@
 """Everything that sends files to one store: the store, its slots, its engine and its workers.
 
-Stores share the state and the bounds of the machine. One that hangs, fails or is reconfigured leaves the
-others alone.
+Stores share the state and the bounds of the machine. One that hangs, fails or is reconfigured does not affect
+the others.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from syncd.transfer.upload.uploader import Uploader
 log = logging.getLogger("syncd.store")
 
 INSTANCE = "instance"
-"""Name under which the state keeps the identity of a directory store."""
+"""The state keeps the identity of a directory store under this name."""
 
 
 class Bounds:
@@ -63,7 +63,7 @@ class StoreRunner:
         self.policy = policy
         self._state, self._listener = context.state, context.listener
         self.is_silent = False
-        """Its directory does not answer."""
+        """The store's directory does not answer."""
         self._stopping = threading.Event()
         self._clock = clock = context.clock
         self.heartbeat = heartbeat.Heartbeat(context.heartbeats)
@@ -100,12 +100,12 @@ class StoreRunner:
         self.workers.queue.crew = Crew(policy.concurrency)
 
     def sleep(self, seconds: float) -> None:
-        """Sleep; raises Stopped as soon as a shutdown begins."""
+        """Sleep; raise Stopped as soon as a shutdown begins."""
         if self._stopping.wait(seconds):
             raise Stopped
 
     def start(self) -> None:
-        """Start the workers, and abort uploads that lead nowhere by now."""
+        """Start the workers, and abort uploads that are no longer of use."""
         self.workers.start()
         if self.uploader.leftovers.look():
             self._senders.submit(self._clear_up)
@@ -132,18 +132,18 @@ class StoreRunner:
         return ended
 
     def abandon(self) -> None:
-        """Go on without the requests that have not ended: what they still do counts as unknown."""
+        """Go on without the requests that have not ended: their outcome counts as unknown."""
         for _, key in self._state.locks.abandon(self.uploader):
             self._unsettled(key, creates=True)
 
     def is_among(self, given_up: Collection[int | str]) -> bool:
-        """Only where its directory does not answer: other workers are replaced when they are given up."""
+        """Only if its directory does not answer: other workers are replaced when they are given up."""
         return self.is_silent
 
     def look(self, waits_seconds: float, places: Places) -> None:
-        """A thread has waited so long for its directory: is that slow, or does it not answer at all?
+        """Check whether the directory on which a thread has waited so long is slow or does not answer.
 
-        Where it does not, nothing goes there. To be called every few seconds, until the thread moves.
+        If it does not, nothing is sent there. Call this every few seconds until the thread moves.
         """
         self.is_silent = isinstance(self.settings, DirSettings) and places.look(self.settings.path) is None
         if self.is_silent:
@@ -151,12 +151,12 @@ class StoreRunner:
             self.workers.health.hangs(StoreUnavailable(words, hint="is the server of its file system down?"))
 
     def _should_stop(self) -> bool:
-        """Called between blocks and while a peer is silent, so the calling thread is alive."""
+        """Say whether to stop. Called between blocks and while a peer is silent: the thread is alive."""
         self.heartbeat.step()
         return self._stopping.is_set()
 
     def _unsettled(self, key: str, creates: bool) -> None:
-        with suppress(StateError):  # this process remembers, as long as it lives
+        with suppress(StateError):  # this process remembers it
             self._state.unsettled.add(self.store.store_id, key, creates=creates)
 
     def _under_way(self, key: str, creates: bool) -> AbstractContextManager[object]:

@@ -1,6 +1,6 @@
 """The threads that send files to one store: they call the engine for each file, and handle its result.
 
-Each store has workers of its own, so that an unreachable store does not delay the files of another.
+Each store has its own workers, so that an unreachable store does not delay the files of another.
 """
 
 from __future__ import annotations
@@ -52,20 +52,20 @@ Values = TypeVarTuple("Values")
 log = logging.getLogger("syncd.transfer")
 
 SECOND_LOOK_SECONDS = 60.0
-"""A file that is uploaded after an event, or that may be open for writing, is read once more after so long. A
-write through a memory map raises no event and moves no timestamp until the kernel writes the page back, which
-takes half a minute."""
+"""The delay of the second look at a file that was uploaded after an event, or that may be open for writing. A
+write through a memory map raises no event and moves no timestamp until the kernel writes the page back, after
+half a minute."""
 HASTY_SECONDS = 1.0
-"""How long a file has to be quiet where the operator does not want to wait until it has settled."""
-_DOUBT_SECONDS = 5.0  # until the next attempt of a file whose root was not the expected one
+"""How long a file has to be quiet when the operator does not want to wait for it to settle."""
+_DOUBT_SECONDS = 5.0  # before the next attempt of a file whose root was not the expected one
 _COSTLY_SECONDS = 1.0
-"""A file that was read in vain for so long is left alone for a multiple of that."""
+"""A file that was read in vain for so long is left alone for a multiple of that time."""
 _MOST_PAUSE_SECONDS = 600.0
-_BUG_SECONDS = 60.0  # until the next attempt of a file whose failure could not be recorded
+_BUG_SECONDS = 60.0  # before the next attempt of a file whose failure could not be recorded
 _APPEND_SHARE = 4.0
-"""A file that only grows is left alone for so many times as long as it took to carry."""
+"""A growing file is left alone for so many times as long as it took to carry."""
 VAIN_ATTEMPTS = 10
-"""A file that failed so often in a row keeps no object from being deleted."""
+"""A file that failed so often in a row does not keep an object from being deleted."""
 _ONCE_ATTEMPTS = 3  # `sync` gives up a file that keeps changing after so many attempts
 
 
@@ -105,11 +105,11 @@ class Workers:
         self.refusals = Refusals(settings, self._source)
         most_large = engine.policy.concurrency - engine.policy.concurrency // 4
         self.large = LargeFiles(most_large, self.queue.call, self.queue.is_left_out)
-        """A quarter of the workers is kept for files that fit one request."""
+        """A quarter of the workers is reserved for files that fit one request."""
         self._vain_reads: dict[FileRef, int] = {}
-        """How often in a row much of a file was read, and then it changed or could not be read."""
+        """How often in a row a file changed or became unreadable after much of it was read."""
         self._took: dict[FileRef, float] = {}
-        """How many seconds it took to carry a file that only grows."""
+        """How many seconds it took to carry a growing file."""
         self._lock = threading.Lock()
         self._started = self._stopping = False
         self._replaced: set[int | None] = set()
@@ -119,8 +119,8 @@ class Workers:
     # ---- what others ask --------------------------------------------------------------------------------
 
     def remember_failure(self, failure: Failure) -> None:
-        """Try a file again that an earlier process failed to send; its attempts keep counting, and what the
-        store refused twice waits. A single pass is what the operator wants now.
+        """Retry a file that an earlier process failed to send. Its attempts keep counting, and what the store
+        refused twice waits. The operator wants a single pass now, so it does not wait.
         """
         if self._once:
             failure = Failure(failure.ref, failure.error, 0, 0)
@@ -128,11 +128,11 @@ class Workers:
         self.queue.mark(failure.ref, quiet_seconds=0.0, event=True)
 
     def take_up(self, source: str, wanted: Callable[[str], bool]) -> None:
-        """Mark the unfinished uploads of earlier processes: they go on, or end where a pattern excludes them
-        by now. Mark the failures that `wanted` includes, and forget the others. Raises StateError.
+        """Mark the unfinished uploads of earlier processes: they go on, or end if a pattern now excludes
+        them. Mark the failures that `wanted` includes, and forget the others. Raises StateError.
         """
         state = self.engine.state
-        # First, because what was refused waits from then on.
+        # First, because from then on refused files wait.
         for failure in state.failures.page(source, MAX_DEFERRED):
             if wanted(failure.ref.path):
                 self.remember_failure(failure)
@@ -146,9 +146,9 @@ class Workers:
                 self.queue.mark(leftover.ref, quiet_seconds=0.0, event=False)
 
     def retry(self, source: str, wanted: Callable[[str], bool]) -> int:
-        """Try the failed files of a source again now, if `wanted` includes their paths. Raises StateError.
+        """Retry the failed files of a source now, if `wanted` includes their paths. Raises StateError.
 
-        Also those that have used up their attempts. Returns how many there are.
+        It includes those that have used up their attempts. Returns how many there are.
         """
         known = self.engine.state.failures.page(source, MAX_DEFERRED)
         failed = [each.ref for each in known if wanted(each.ref.path)]
@@ -161,8 +161,8 @@ class Workers:
         return max(hastened, len(failed))
 
     def _pause(self, ref: FileRef, took_seconds: float) -> float:
-        """How long to leave a file alone that was read in vain: ever longer, as what it costs. In the end it
-        is read for a fifth of the time, however large it is.
+        """Return how long to leave a file alone that was read in vain: ever longer, by its cost. In the end
+        reading takes a fifth of the time, however large the file is.
         """
         if took_seconds < _COSTLY_SECONDS:
             return 0.0
@@ -193,7 +193,7 @@ class Workers:
     def replace(self, given_up: Collection[int | str]) -> None:
         """Start a thread for each of these (by identifier) that is a worker; it ends with its present file.
 
-        It waits in the kernel for a folder that does not answer, and is not waited for either.
+        It waits in the kernel for a folder that does not answer, and the end does not wait for it.
         """
         with self._lock:
             for thread in [thread for thread in self._threads if thread.ident in given_up]:
@@ -204,7 +204,7 @@ class Workers:
                     self._threads[-1].start()
 
     def waits_for_folders(self) -> bool:
-        """Whether a thread is left that waits for a folder that does not answer."""
+        """Return whether a thread is left that waits for a folder that does not answer."""
         return bool(self._replaced)
 
     def stop(self) -> None:
@@ -243,7 +243,7 @@ class Workers:
         return taken is not None and self._turn(taken)
 
     def _turn(self, taken: Taken) -> bool:
-        """Process one file; False after a request to stop."""
+        """Process one file; return False after a request to stop."""
         self._heartbeat.step()
         self._on_turn()
         try:
@@ -261,7 +261,7 @@ class Workers:
     def _process(self, taken: Taken) -> None:
         if self.health.is_in_trouble and not self.health.ask_again(taken.ref):
             waited_seconds = self._clock.monotonic() - taken.first_marked
-            # It keeps its place among the others.
+            # so that it keeps its place among the others
             self.queue.defer(taken.ref, -waited_seconds, hold=True, delete_allowed=taken.delete_allowed)
             return
         began = self._clock.monotonic()
@@ -284,7 +284,7 @@ class Workers:
             self._finished(taken, outcome, began)
 
     def _gate(self, ref: FileRef, seen: FileStat) -> None:
-        """Raises PutsWait unless content of this file may be read and sent now."""
+        """Raise PutsWait unless content of this file may be read and sent now."""
         now = self._clock.monotonic()
         if seconds := self.refusals.seconds(ref, seen, now):
             raise PutsWait("the store refused this version of the file", seconds)
@@ -295,12 +295,12 @@ class Workers:
             self.queue.has_large()
 
     def _is_vain(self, ref: FileRef) -> bool:
-        """Whether no success of the file is to be expected soon."""
+        """Return whether no success of the file is to be expected soon."""
         fails = self.refusals.is_refused(ref) or self.refusals.attempts(ref) >= VAIN_ATTEMPTS
         return fails or bool(self.health.quota)  # a deletion makes room
 
     def longest(self, ref: FileRef) -> float:
-        """How many seconds a file that only grows may go on before it is carried; infinite for any other.
+        """Return how many seconds a growing file may go on before it is carried; infinite for any other file.
 
         One that takes long to read and send is carried more rarely.
         """
@@ -356,20 +356,20 @@ class Workers:
         if outcome.doubt_seconds is not None and not self._once:
             self.queue.look_into_doubt(ref, outcome.doubt_seconds)
         self._keep_in_state(self._clear_up, ref)
-        if self.queue.done(ref):  # no further file's transaction would write the last records
+        if self.queue.done(ref):  # no further transaction would write the last records
             self._keep_in_state(self.engine.state.flush)
 
     def _took_content(self, ref: FileRef, began: float) -> None:
-        """What the store refused may be taken, too."""
+        """Let refused files be tried again, because the store took content."""
         if freed := self.refusals.acquit(ref):
             self.queue.retry(freed.__contains__)
         self.health.took_content(began)
 
     def _clear_up(self, ref: FileRef) -> None:
-        """Abort uploads that could not be aborted before; after this file, for nothing waits for that."""
+        """Abort uploads that could not be aborted before, after this file, because nothing waits for it."""
         seconds = self.engine.clear_up()
         if seconds is not None and not self._once:
-            self.queue.look_again(ref, seconds)  # to be called again, also if nothing happens until then
+            self.queue.look_again(ref, seconds)  # so that it is called again even if nothing happens
 
     def _failed(
         self, ref: FileRef, error: BaseException, took_seconds: float, *, delete_allowed: bool
@@ -417,19 +417,19 @@ class Workers:
             self._put_off(ref, error, reaction, took_seconds, delete_allowed=delete_allowed)
 
     def _wait(self, ref: FileRef, error: PutsWait, *, delete_allowed: bool) -> None:
-        """Nothing failed: the file is not to be sent now."""
+        """Put off a file that did not fail, but cannot be sent now."""
         self.queue.probe()
         if error.seconds < inf and not self._once:
             self.queue.defer(ref, error.seconds, hold=False, delete_allowed=delete_allowed)
         else:
-            self.queue.done(ref)  # a single pass has told by then why it failed
+            self.queue.done(ref)  # a single pass has reported why it failed
         if isinstance(error, NoRoom):
             self.large.wait(ref)
 
     def _at_its_cost(
         self, ref: FileRef, error: BaseException, reaction: Reaction, took_seconds: float
     ) -> Reaction:
-        """A file that cannot be read waits longer where that took long: disks try bad sectors for minutes."""
+        """Let an unreadable file wait longer if reading took long: disks try bad sectors for minutes."""
         is_unreadable = isinstance(error, FileError) and reaction.record
         pause = self._pause(ref, took_seconds) if is_unreadable else 0.0
         if not pause:
@@ -445,10 +445,10 @@ class Workers:
         *,
         delete_allowed: bool,
     ) -> None:
-        """Defer the file. The permission to delete stands until the object or the reason for it is gone."""
+        """Defer the file. The permission to delete holds until the object or the reason for it is gone."""
         if reaction.again:
             seconds = reaction.defer_seconds or self._settle_seconds(ref)
-            # A pause of the operator says nothing of the file: when it ends, the upload goes on at once.
+            # A pause says nothing about the file: when it ends, the upload goes on at once.
             pause = 0.0 if isinstance(error, FilePaused) else self._pause(ref, took_seconds)
             self.queue.again(ref, max(seconds, pause), hold=pause > 0)
             return
@@ -460,7 +460,7 @@ class Workers:
     def _record(
         self, ref: FileRef, error: BaseException, attempts: int, refusals: int, reaction: Reaction
     ) -> bool:
-        """Record the failure for `status`; True if the file has used up its attempts."""
+        """Record the failure for `status`; return True if the file has used up its attempts."""
         if reaction.bug:
             log.error(
                 "%s: unexpected error", name_of(ref), exc_info=error, extra={"cause": repr(type(error))}

@@ -1,3 +1,3 @@
-"""Passes through one source that are made only when the operator asks for them: `adopt` finds out which files
-the store has already, `restamp` gives objects that are there the properties that the configuration says now.
+"""Passes through one source that only the operator starts: `adopt` finds out which files the store already
+has, `restamp` gives existing objects the properties that are configured now.
 """

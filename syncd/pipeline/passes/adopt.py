@@ -1,7 +1,7 @@
-"""Finds out which files of a source the store has already, before anything is sent.
+"""Finds out which files of a source the store already has, before anything is sent.
 
-A pass does the same to each file before it sends it. This says beforehand how much that would spare, and
-records it, unless it only looks.
+A normal pass does the same to each file before it sends it. This pass says beforehand how much that saves,
+and records it, unless it only looks.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _NAMES = [each.name.lower() for each in Standing]
 
 
 class Adopted(Struct):
-    """What came of it: files and bytes by the names of `Standing`, in lower case."""
+    """The result: files and bytes by the names of `Standing`, in lower case."""
 
     files: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_NAMES, 0))
     bytes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_NAMES, 0))
     differing: list[str] = field(default_factory=list)
-    """The first of those whose object differs, or says nothing that proves it the same."""
+    """The first of those whose object differs, or cannot be shown to be the same."""
     failed: int = 0
     failures: list[str] = field(default_factory=list)
     """The first of those that could not be compared, each with the reason."""
     ended: str = ""
-    """Why not all were looked at; empty: they were."""
+    """Why not all were looked at; empty: all were."""
     unusable: str = ""
-    """Where that is the store: see `restamp.unusable_by`."""
+    """The kind of trouble if the store is the reason: see `restamp.unusable_by`."""
 
 
 def adopt(
@@ -49,7 +49,7 @@ def adopt(
     engine, source = runner.workers.engine, runner.source
     if silence := places.silence(source.root):
         return Adopted(ended=silence)
-    if trouble := at_rest(runner, engine.trouble)():  # where the bucket is missing a HEAD gets 404, too
+    if trouble := at_rest(runner, engine.trouble)():  # if the bucket is missing, a HEAD gets 404, too
         return Adopted(ended=f"its store cannot be used: {trouble}", unusable=unusable_by(trouble))
     done = Adopted()
     look_up = at_rest(runner, engine.look_up)
@@ -75,7 +75,7 @@ def adopt(
 
 
 class _Sink:
-    """Has each file without a record looked at, a few at once, nearly in the order of the scan."""
+    """Looks at each file without a record, a few at once, nearly in the order of the scan."""
 
     def __init__(
         self,
@@ -126,14 +126,14 @@ class _Sink:
             self._done.differing.append(name_of(ref))
 
     def absent(self, ref: FileRef, recorded: Recorded) -> None:
-        """It has a record."""
+        """Ignore it: it has a record."""
 
     def skipped(self, ref: FileRef, reason: str) -> None:
-        """It is not sent either."""
+        """Ignore it: it is not sent either."""
 
     def unreadable(self, source: str, path: str, error: OSError) -> None:
         self._done.failed += 1
         self._done.failures.append(f"{name_of(FileRef(source, path))}: {os_words(error)}")
 
     def out_of_sight(self, source: str, path: str, reason: str) -> None:
-        """Its files have records."""
+        """Ignore it: its files have records."""

@@ -1,7 +1,7 @@
-"""Gives objects that are there the properties that the configuration says now.
+"""Gives existing objects the properties that are configured now.
 
-Nothing is remembered of it: the stamp that an object carries tells whether it has them. So it can be ended at
-any moment, and asked for again.
+It records nothing: the stamp that an object carries shows whether it has them. So it may stop at any moment
+and start again.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from syncd.state.state import State
 
 T = TypeVar("T")
 MOST_AT_ONCE = 8
-"""Objects that are copied at once; the bound of the transfers holds, too."""
+"""Objects that are copied at once, within the bound of the transfers."""
 MOST_NAMED = 1000
 _MOST_TROUBLES = 16
 
 
 class Restamped(Struct):
-    """What came of it."""
+    """The result of a pass."""
 
     objects: int = 0
     """Recorded files that were looked at."""
@@ -36,13 +36,13 @@ class Restamped(Struct):
     named: list[str] = field(default_factory=list)
     """The first of those."""
     left: list[str] = field(default_factory=list)
-    """The first of those that have other properties, or may have, and keep them, each with the reason."""
+    """The first of those that keep properties that differ, or may, each with the reason."""
     kept: int = 0
     """How many those are."""
     ended: str = ""
-    """Why not all were looked at; empty: they were."""
+    """Why not all were looked at; empty: all were."""
     unusable: str = ""
-    """Where that is the store: see `unusable_by`."""
+    """The kind of trouble if the store is the reason: see `unusable_by`."""
 
 
 def restamp(
@@ -77,7 +77,7 @@ def restamp(
 
 
 def at_rest(runner: SourceRunner, work: Callable[..., T]) -> Callable[..., T]:
-    """`work`, after which its thread is not expected to move: it belongs to a pool that ends."""
+    """Return `work`, after which its thread need not move, because it belongs to a pool that ends."""
 
     def run(*arguments: Any, **more: Any) -> T:
         try:
@@ -89,19 +89,19 @@ def at_rest(runner: SourceRunner, work: Callable[..., T]) -> Callable[..., T]:
 
 
 def unusable_by(error: StoreError) -> str:
-    """Why the store cannot be used at all: ``credentials`` or ``unreachable``."""
+    """Return why the store cannot be used at all: ``credentials`` or ``unreachable``."""
     return "credentials" if isinstance(error, AccessRefused) and error.credentials else "unreachable"
 
 
 def end_of(runner: SourceRunner, goes_on: Callable[[], bool]) -> str:
-    """Why no further object is to be begun; empty: one is."""
+    """Return why to begin no further object; empty: go on."""
     if runner.workers.queue.is_held(runner.source.name):
         return "it is paused by the operator"
     return "" if goes_on() else "it was interrupted"
 
 
 def _note(done: Restamped, ref: FileRef, future: Future[tuple[bool, str]]) -> StoreError | None:
-    """Count what came of one object; returns the error if that may be about the store as a whole."""
+    """Count the result of one object; return the error if it may concern the store as a whole."""
     done.objects += 1
     trouble = None
     try:
