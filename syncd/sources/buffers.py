@@ -1,9 +1,9 @@
-"""Memory for the parts of large files, used again from part to part.
+"""Memory for the parts of large files, reused from part to part.
 
 The kernel clears fresh memory, which for a part costs as much as reading it from the page cache. So while
-parts are sent, the memory of one part serves the next. When no thread sends any, all of it goes back to the
-kernel: an idle daemon holds none. The allocator would keep a heap for each thread, as large as that thread
-ever needed.
+parts are sent, the memory of one part serves the next. When no thread sends parts, all memory goes back to
+the kernel: an idle daemon holds none. The allocator would keep a heap for each thread, as large as that
+thread ever needed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 
 
 class Buffers:
-    """Lends memory to several threads at once. Its users bound how much is lent at a time."""
+    """Lends memory to several threads at once. Its users bound how much is lent."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -24,7 +24,7 @@ class Buffers:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Around a series of loans: what one gives back is kept for the next."""
+        """Keep returned memory for the next loan while a caller is in this context."""
         with self._lock:
             self._users += 1
         try:
@@ -37,7 +37,7 @@ class Buffers:
 
     @contextmanager
     def lend(self, size: int) -> Iterator[memoryview]:
-        """`size` writable bytes, with whatever the last borrower left in them. At least 1."""
+        """Lend `size` writable bytes, at least 1, with the last borrower's content in them."""
         memory = self._take(size)
         try:
             yield memoryview(memory)[:size]
@@ -53,13 +53,13 @@ class Buffers:
             ):  # the last one used is still in the processor's cache
                 if len(self._free[index]) >= size:
                     return self._free.pop(index)
-            self._free.clear()  # too small; kept beside larger ones, it would have to be counted
+            self._free.clear()  # too small; kept besides larger ones, they would have to be counted
         return fresh(size)
 
 
 def fresh(size: int) -> mmap.mmap:
-    """Private memory, given back to the kernel once it is not used."""
+    """Return private memory. The kernel gets it back once it is unused."""
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError, AttributeError):  # fewer pages to set up, where the kernel has large ones
+    with suppress(OSError, AttributeError):  # fewer pages to set up, if the kernel has large ones
         memory.madvise(mmap.MADV_HUGEPAGE)
     return memory

@@ -1,8 +1,8 @@
-"""Cuts content where its bytes say so, so that what an insertion moves is known again.
+"""Cuts content where its bytes say so, so that content which an insertion moves is recognized.
 
-Python has no rolling hash that is fast enough, but `bytes.translate` and `bytes.find` are. Each byte becomes
-0 or 1 by a fixed table; a chunk may end where a fixed pattern was found. So an end depends on the few bytes
-before it alone.
+Python has no fast rolling hash, but `bytes.translate` and `bytes.find` are fast. A fixed table turns each
+byte into 0 or 1; a chunk may end where a fixed pattern is found. So an end depends only on the few bytes
+before it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from syncd.sources.fingerprint import Witness
 
 _BITS = hashlib.shake_256(b"syncd chunks").digest(128 + 16)
 _TABLE = bytes((_BITS[byte // 2] ^ byte) & 1 for byte in range(256))
-"""Of two neighbours one becomes 0 and the other 1: so it divides every alphabet in halves."""
+"""One of two neighbours becomes 0 and the other 1, which halves every alphabet."""
 _PATTERN = bytes(each & 1 for each in _BITS[128:])
 _PIECE = 256 << 10
-"""Bytes that are searched in one go: `bytes.find` keeps all threads waiting, here for less than 1 ms."""
+"""Bytes searched at once: `bytes.find` blocks all threads, here for less than 1 ms."""
 
 
 class Cutter:
     """Cuts content that comes piece by piece.
 
-    With parts of 8 MiB a chunk has 64 KiB, plus 64 KiB in the mean where the content looks random, and never
-    more than 512 KiB.
+    With parts of 8 MiB a chunk has 64 KiB, plus 64 KiB on average if the content looks random, and at most
+    512 KiB.
     """
 
     def __init__(self, witness: Witness, part_size: int) -> None:
@@ -38,12 +38,12 @@ class Cutter:
         self._chunks = bytearray()
 
     def update(self, view: memoryview) -> None:
-        """Take what comes next."""
+        """Take the next piece."""
         for at in range(0, len(view), _PIECE):
             self._take(view[at : at + _PIECE])
 
     def ended(self) -> bytes:
-        """All chunks, in the form of `syncd.core.parts.CHUNK`."""
+        """Return all chunks, in the form of `syncd.core.parts.CHUNK`."""
         if self._size:
             self._close()
         return bytes(self._chunks)

@@ -1,4 +1,4 @@
-"""Open and list directories below a root; every path is relative to the root's descriptor.
+"""Opens and lists directories below a root; every path is relative to the root's descriptor.
 
 No component of a path may be a symbolic link: each directory on the way is opened relative to the one
 before it, and only as a directory. So a user who may write in a source cannot make syncd read a file outside
@@ -21,7 +21,7 @@ from syncd.sources import mounts
 from syncd.state.queries import Entry
 
 GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-"""What the kernel says when a name leads nowhere: gone, or a component is no directory (any more)."""
+"""The kernel's errors for a name that leads nowhere: gone, or a component is not a directory."""
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """For a directory on the way."""
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -31,10 +31,10 @@ _GETFSUUID = 0x80111500  # linux/fs.h
 
 
 def open_resolved(path: str, flags: int = DIRECTORY) -> int:
-    """A descriptor of the directory at the absolute `path`, none of whose components may be a link.
+    """Return a descriptor of the directory at the absolute `path`, none of whose components may be a link.
 
-    The configuration resolves a root once. A link that stands in its way later was put there by a user who
-    may write above the root, and may lead to what only syncd's user can read. Raises OSError.
+    The configuration resolves a root once. A later link on its way comes from a user who may write above the
+    root, and may lead to what only syncd's user can read. Raises OSError.
     """
     descriptor = os.open("/", DIRECTORY)
     try:
@@ -50,7 +50,7 @@ def open_resolved(path: str, flags: int = DIRECTORY) -> int:
 
 
 def open_root(path: str) -> int:
-    """An O_PATH descriptor of the root at the resolved `path`. Raises FileVanished, FileUnreadable."""
+    """Return an O_PATH descriptor of the root at the resolved `path`. Raises FileVanished, FileUnreadable."""
     try:
         return open_resolved(path)
     except OSError as error:
@@ -58,7 +58,7 @@ def open_root(path: str) -> int:
 
 
 def link_in(path: str) -> str:
-    """The first component of an absolute path that is a symbolic link, as a path; empty if none is."""
+    """Return the path of the first component of an absolute path that is a link; empty: none is."""
     at = ""
     for name in path.strip("/").split("/"):
         at += f"/{name}"
@@ -71,7 +71,7 @@ def link_in(path: str) -> str:
 
 
 def identity_of(root_fd: int) -> RootIdentity:
-    """Which directory an open root is. Raises FileVanished, FileUnreadable: its disk may be away."""
+    """Return which directory an open root is. Raises FileVanished, FileUnreadable (a missing disk)."""
     try:
         found = os.fstat(root_fd)
     except OSError as error:
@@ -80,11 +80,11 @@ def identity_of(root_fd: int) -> RootIdentity:
 
 
 def _volume_of(descriptor: int) -> str:
-    """The id of a file system in 16 hexadecimal digits, then its UUID, or else `mounts.name_of` it: not of an
-    O_PATH descriptor. Empty: it has neither.
+    """Return the id of a file system in 16 hexadecimal digits, then its UUID or `mounts.name_of` it; empty:
+    it has neither. The descriptor must not be an O_PATH one.
 
-    Sources: statfs(2); struct fsuuid2 in linux/fs.h, since Linux 6.9. The id of XFS and FAT is made of the
-    device number, that of FUSE and NFS is 0, and of FAT, exFAT and NTFS the kernel tells no UUID.
+    Sources: statfs(2); struct fsuuid2 in linux/fs.h, since Linux 6.9. XFS and FAT make the id from the device
+    number, FUSE and NFS have 0, and for FAT, exFAT and NTFS the kernel reports no UUID.
     """
     uuid, told = bytearray(17), ""
     try:
@@ -98,10 +98,10 @@ def _volume_of(descriptor: int) -> str:
 
 
 def open_directory(root_fd: int, path: str, passed: Callable[[int], object] | None = None) -> int:
-    """An O_PATH descriptor of the directory `path` below the root (empty: the root itself).
+    """Return an O_PATH descriptor of the directory `path` below the root (empty: the root itself).
 
-    `passed` is given a descriptor of the root and of every directory on the way. Raises OSError as the kernel
-    gave it, ENOTDIR or ELOOP where a component is not a directory.
+    `passed` gets a descriptor of the root and of every directory on the way. Raises the kernel's OSError:
+    ENOTDIR or ELOOP if a component is not a directory.
     """
     if passed is not None:
         passed(root_fd)
@@ -125,7 +125,7 @@ def open_directory(root_fd: int, path: str, passed: Callable[[int], object] | No
 
 
 def open_listing(root_fd: int, path: bytes) -> int:
-    """A descriptor of the directory `path` below the root, to list it. Raises OSError."""
+    """Return a descriptor of the directory `path` below the root, to list it. Raises OSError."""
     below = open_directory(root_fd, os.fsdecode(path))
     try:
         return os.open(".", OPEN_DIRECTORY, dir_fd=below)
@@ -134,10 +134,10 @@ def open_listing(root_fd: int, path: bytes) -> int:
 
 
 def names_in(descriptor: int) -> Iterator[str]:
-    """The names in an open directory, those of directories with a slash at the end. Raises OSError.
+    """Yield the names in an open directory, those of directories with a slash at the end. Raises OSError.
 
-    A listing misses names while others come and go. So while the directory changes it is listed again, a few
-    times: a name counts if any listing has it. Then names come again, and one that changed its kind as both.
+    A listing may miss names while others come and go. So a directory that changes is listed again, a few
+    times: a name counts if any listing has it. Then names repeat, and one that changed its kind has both.
     """
     before = os.fstat(descriptor).st_mtime_ns
     for _ in range(_LISTINGS):
@@ -151,7 +151,7 @@ def names_in(descriptor: int) -> Iterator[str]:
 
 
 def files_in(descriptor: int, count: int, breathe: Callable[[], object]) -> list[Entry] | None:
-    """The entries of an open directory, if there are `count` and none comes or goes just then; else None.
+    """Return the entries of an open directory; None: there are not `count`, or one comes or goes just now.
 
     `breathe` is called now and then, and may raise.
     """
@@ -179,11 +179,11 @@ def files_in(descriptor: int, count: int, breathe: Callable[[], object]) -> list
             ]
         return found if os.fstat(descriptor).st_mtime_ns == before else None
     except OSError:
-        return None  # a look at each entry meets the same, and can say so
+        return None  # a look at each entry meets the same, and can report it
 
 
 def listed_in(parent: int) -> Collection[str]:
-    """The names in an open directory. Raises OSError."""
+    """Return the names in an open directory. Raises OSError."""
     descriptor = os.open(".", OPEN_DIRECTORY, dir_fd=parent)
     try:
         return frozenset(os.listdir(descriptor))
@@ -192,13 +192,13 @@ def listed_in(parent: int) -> Collection[str]:
 
 
 class LastNames:
-    """The names in an open directory, kept for the last one as long as its times stay. For any thread."""
+    """The names in an open directory. The last one is kept while its times stay. For any thread."""
 
     def __init__(self) -> None:
         self._last: tuple[object, Collection[str]] = (None, ())
 
     def of(self, parent: int) -> Collection[str]:
-        """Raises OSError."""
+        """Return the names. Raises OSError."""
         found = os.fstat(parent)
         which = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
         known, names = self._last
@@ -209,10 +209,10 @@ class LastNames:
 
 
 def is_spelled(root_fd: int, path: str, listed: Callable[[int], Collection[str]] = listed_in) -> bool:
-    """Whether the directories on the way list the names of `path`, where something is.
+    """Return whether the directories on the way list the names of `path`, where something is.
 
-    A directory is listed only where another case of a name leads to the same file: that takes long. Raises
-    OSError.
+    This lists only directories where another case of a name leads to the same file, because that is slow.
+    Raises OSError.
     """
     parent = root_fd
     try:
@@ -235,14 +235,14 @@ def _has_alias(parent: int, name: str) -> bool:
         return False
     try:
         found = os.stat(other, dir_fd=parent, follow_symlinks=False)
-    except (OSError, ValueError):  # as mostly
+    except (OSError, ValueError):  # the usual case
         return False
     own = os.stat(name, dir_fd=parent, follow_symlinks=False)
     return (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino)
 
 
 def looks_like(root_fd: int, path: str) -> str:
-    """A name beside `path`, where nothing is, that differs only in case or in how accents are written.
+    """Return a name beside the missing `path` that differs only in case or in how accents are written.
 
     Empty: there is none, or the directory cannot be read.
     """
@@ -262,13 +262,13 @@ def _look(name: str) -> str:
 
 
 def check_component(name: str) -> None:
-    """Paths come from listings and from our own records. None of them may lead elsewhere. Raises OSError."""
+    """Raise OSError for a name that leads elsewhere; paths come from listings and records."""
     if name in ("", ".", "..") or "\0" in name:
         raise OSError(errno.EINVAL, "not the name of a file below the root")
 
 
 def translated(error: OSError) -> FileVanished | FileUnreadable:
-    """What the kernel said about a file, as an error of ours."""
+    """Return the kernel's error about a file as one of syncd's."""
     if error.errno in GONE:
         return FileVanished("it is gone")
     return FileUnreadable(os_words(error))

@@ -1,7 +1,7 @@
-"""What is at a path of the records: a file, a symbolic link or, where the path ends with a slash, a folder.
+"""What is at a path of the records: a file, a symbolic link or, if the path ends with a slash, a folder.
 
-A folder is carried as long as nothing in it is. So one that gets content counts as gone from this path, and
-its files have paths of their own.
+A folder is carried while nothing in it is. So a folder that gets content counts as gone from this path, and
+its files have their own paths.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Fills = Callable[[str], bool]
 
 
 def nothing_fills(_path: str) -> bool:
-    """For those who ask only whether the folder is there."""
+    """For callers that ask only whether the folder exists."""
     return False
 
 
 def look(
     root_fd: int, path: str, *, links: bool = True, fills: Fills = nothing_fills
 ) -> FileStat | Irregular | None:
-    """What is at `path` below the root; None: nothing, or a folder that something `fills`.
+    """Return what is at `path` below the root; None: nothing, or a folder that something `fills`.
 
-    `links` says that a symbolic link is not irregular. Raises FileUnreadable.
+    With `links` a symbolic link is not irregular. Raises FileUnreadable.
     """
     if not path.endswith(FOLDER):
         return files.look(root_fd, path, links=links)
@@ -54,7 +54,7 @@ def open_entry(
     links: bool = True,
     fills: Fills = nothing_fills,
 ) -> OpenFile:
-    """What `look` finds at `path`, open. Raises FileVanished, FileUnreadable, FileChanged."""
+    """Open what `look` finds at `path`. Raises FileVanished, FileUnreadable, FileChanged."""
     if not path.endswith(FOLDER):
         return files.open_file(root_fd, path, on_read, links=links)
     try:
@@ -66,7 +66,7 @@ def open_entry(
 
 
 def stat_of(found: os.stat_result) -> FolderStat:
-    """The kernel's answer about a folder; the bytes that its names take are no content."""
+    """Return the stat of a folder; the bytes of its names are not content."""
     return FolderStat(*files.file_stat(found)._replace(size=0))
 
 
@@ -77,20 +77,20 @@ def _opened(root_fd: int, path: str) -> int:
 
 
 def _is_filled(descriptor: int, path: str, fills: Fills) -> bool:
-    """Mostly the first entry tells, however many there are."""
+    """Return whether an entry fills the folder. Usually the first one does, however many there are."""
     return fills is not nothing_fills and any(fills(path + name) for name in directories.names_in(descriptor))
 
 
 class OpenFolder(OpenEntry):
-    """An empty folder, as if it were an empty file."""
+    """An empty folder, read like an empty file."""
 
     def __init__(self, descriptor: int, path: str, fills: Fills) -> None:
-        """Takes the `descriptor`, which can be listed. Raises OSError."""
+        """Take the `descriptor`, which can be listed. Raises OSError."""
         super().__init__(descriptor, stat_of(os.fstat(descriptor)), 0o777)
         self._path, self._fills = path, fills
 
     def stat(self) -> FileStat:
-        """What it is now. Raises FileUnreadable, and FileChanged when something has come into it."""
+        """Return the folder's stat now. Raises FileUnreadable; FileChanged if something fills it."""
         found = FolderStat(*super().stat()._replace(size=0))
         try:
             if not _is_filled(self._descriptor, self._path, self._fills):

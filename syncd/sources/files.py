@@ -1,6 +1,6 @@
-"""Look at, open and read one file below a root, which no symbolic link leads to: see `directories`.
+"""Looks at, opens and reads one file below a root without following symbolic links: see `directories`.
 
-Only regular files are opened: a fifo would block, and opening a device may have effects.
+It opens only regular files: a fifo would block, and opening a device may have effects.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from syncd.storage.digests import zeros
 Body = bytes | bytearray | memoryview
 
 _LARGE_READ = 1 << 20
-"""Memory for this much and more comes from the kernel and goes back to it after use."""
+"""Memory of at least this size comes from the kernel and goes back to it after use."""
 
 _PIECE = 256 << 10
-"""The most that is read at once: a slow network file system answers for so much within seconds."""
+"""The most that is read at once: a slow network file system delivers so much within seconds."""
 
 _SERVER_LEASES = frozenset({"cifs", "nfs", "nfs4", "smb2", "smb3"})
-"""Types of file systems that refuse a lease where the server has not granted the file to this machine."""
+"""File systems that refuse a lease if the server has not granted the file to this machine."""
 _TELL_HOLES = frozenset({"ext4", "tmpfs", "xfs"})
-"""Types of file systems that are believed about holes. Others have called a hole what was written a moment
-before (OpenZFS until 2.2.2)."""
+"""File systems that are trusted about holes. Others have reported fresh content as a hole (OpenZFS until
+2.2.2)."""
 _ACL = "system.posix_acl_access"
 _SYSTEM_XATTRS = (_ACL, "system.posix_acl_default", "security.capability")
 _OWN = re.compile(r"user\.syncd(-.*)?", re.DOTALL)
-"""What a directory store gives a copy, and rclone what it restores of ours."""
+"""Attributes that a directory store gives a copy, and rclone restores."""
 _NO_XATTRS = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 def look(root_fd: int, path: str, *, links: bool = False) -> FileStat | Irregular | None:
-    """What is at `path` below the root, without opening it; None: nothing. Raises FileUnreadable.
+    """Return what is at `path` below the root, without opening it; None: nothing. Raises FileUnreadable.
 
-    `links` says that a symbolic link is not irregular, but a `LinkStat`.
+    With `links` a symbolic link is not irregular, but a `LinkStat`.
     """
     directory, _, name = path.rpartition("/")
     try:
@@ -69,7 +69,7 @@ def look(root_fd: int, path: str, *, links: bool = False) -> FileStat | Irregula
 
 
 def seen(found: os.stat_result, *, links: bool = False) -> FileStat | Irregular:
-    """The kernel's answer as a noun of ours; `links` as in `look`."""
+    """Convert the kernel's answer; `links` as in `look`."""
     if modes.S_ISREG(found.st_mode):
         return file_stat(found)
     if links and modes.S_ISLNK(found.st_mode):
@@ -78,7 +78,7 @@ def seen(found: os.stat_result, *, links: bool = False) -> FileStat | Irregular:
 
 
 def file_stat(found: os.stat_result) -> FileStat:
-    """The part of the kernel's answer that shows changes."""
+    """Return the part of the kernel's answer that shows changes."""
     mtime_ns, ctime_ns = found.st_mtime_ns, found.st_ctime_ns
     if not (OLDEST_NS <= mtime_ns <= LATEST_NS and OLDEST_NS <= ctime_ns <= LATEST_NS):
         mtime_ns, ctime_ns = (min(max(each, OLDEST_NS), LATEST_NS) for each in (mtime_ns, ctime_ns))
@@ -86,9 +86,9 @@ def file_stat(found: os.stat_result) -> FileStat:
 
 
 class OpenFile:
-    """One regular file, open for reading. A context manager; reads from several threads at once are fine.
+    """One regular file, open for reading. A context manager; several threads may read at once.
 
-    `on_read` is called whenever some of it was read: its disk may be slow.
+    `on_read` is called after each read, because the disk may be slow.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class OpenFile:
         self._descriptor = descriptor
         self._on_read = on_read
         self.mode = mode
-        """The permission bits that it had then, narrowed by the directories above it."""
+        """The permission bits when it was opened, narrowed by the directories above it."""
         self.allocated = allocated
-        """How many bytes it took on its disk then: less than its size if it has holes."""
+        """The bytes that it took on disk when it was opened: less than its size if it has holes."""
         self.opened = opened
-        """What the file was when it was opened: before its first byte was read."""
+        """The stat before its first byte was read."""
         self._ends: tuple[bytes, bytes] | None = None
 
     def __enter__(self) -> OpenFile:
@@ -118,10 +118,10 @@ class OpenFile:
         self.close()
 
     def cut(self, most: int, *, to_line: bool, least: int = 1) -> bool:
-        """Let the first `most` bytes be all of the file, or those `to_line`: up to the last newline in them.
+        """Make the first `most` bytes the whole file; with `to_line` only up to the last newline in them.
 
-        Returns whether that was done: not, if these are fewer than `least`. Their ends may not change from
-        now on: `stat` compares them, for a log may be emptied. Raises FileChanged, FileUnreadable.
+        Returns whether that was done: not if fewer than `least` remain. Both ends of them must not change
+        from now on: `stat` compares them, because a log may be emptied. Raises FileChanged, FileUnreadable.
         """
         head = self._first(most)
         size = self._line_end(most) if to_line else most
@@ -133,11 +133,11 @@ class OpenFile:
 
     @property
     def is_cut(self) -> bool:
-        """Whether `cut` was called."""
+        """Return whether `cut` was called."""
         return self._ends is not None
 
     def _line_end(self, end: int) -> int:
-        """Where the last line ends in the first `end` bytes; 0: none does."""
+        """Return where the last line ends in the first `end` bytes; 0: none does."""
         while end > 0:
             start = max(0, end - _PIECE)
             at = bytes(self.read(start, end - start)).rfind(b"\n")
@@ -147,8 +147,8 @@ class OpenFile:
         return 0
 
     def stat(self) -> FileStat:
-        """What the file is now, also if it was renamed or removed. Raises FileUnreadable; of a file that was
-        cut also FileChanged, where it is not what it was up to there.
+        """Return the stat now, even if the file was renamed or removed. Raises FileUnreadable; FileChanged if
+        the file was cut and is not the same up to there.
         """
         try:
             found = file_stat(os.fstat(self._descriptor))
@@ -165,28 +165,28 @@ class OpenFile:
         return bytes(self.read(0, min(size, _PIECE)))
 
     def _last(self, size: int) -> bytes:
-        """A log begins with a hole if its writer kept its offset when it was emptied: only these tell."""
+        """Return the last bytes: only they tell if a log begins with a hole, left when it was emptied."""
         start = max(size - _PIECE, min(size, _PIECE))
         return bytes(self.read(start, size - start))
 
     def is_at(self, seen: FileStat | Irregular | None) -> bool:
-        """Whether what is at a path by now is this file, as it was opened, or grown since it was cut."""
+        """Return whether the file at a path is this one as opened, or grown since it was cut."""
         if self._ends is None or not isinstance(seen, FileStat):
             return seen == self.opened
         return (seen.device, seen.inode) == (self.opened.device, self.opened.inode)
 
     def links(self) -> int:
-        """How many names it has now. Raises FileUnreadable."""
+        """Return how many names it has now. Raises FileUnreadable."""
         try:
             return os.fstat(self._descriptor).st_nlink
         except OSError as error:
             raise FileUnreadable(os_words(error)) from error
 
     def attributes(self) -> Attributes:
-        """What it has beside content and time. Raises FileUnreadable.
+        """Return what it has besides content and time. Raises FileUnreadable.
 
-        The bits of the group of a file with an access control list are not what its group may do: where the
-        list does not come back, they must not give more.
+        With an access control list the bits of the group are not what the group may do. Without the list, as
+        in a copy, they must not give more.
         """
         descriptor = self._descriptor
         try:
@@ -201,15 +201,15 @@ class OpenFile:
         return Attributes(mode, found.st_uid, found.st_gid, user, group, tuple(sorted(xattrs)))
 
     def is_open_for_writing(self) -> bool | None:
-        """Whether a program on this machine could write to the file now; None: the kernel does not say.
+        """Return whether a program on this machine may be able to write to the file now; None: unknown.
 
-        A read lease is granted only where nothing can write, neither through a descriptor nor through a
-        memory map. It is given back at once: a program that opens the file for writing has to wait for that.
-        The kernel grants leases only on the files of the caller, or with CAP_LEASE. See fcntl(2).
+        The kernel grants a read lease only if nothing can write, through a descriptor or a memory map. It is
+        returned at once, because a program that opens the file for writing waits for it. The kernel grants
+        leases only on the caller's own files, or with CAP_LEASE. See fcntl(2).
         """
         descriptor = self._descriptor
         try:
-            # The signal that announces such a program would be SIGIO, which kills; SIGURG is ignored.
+            # By default SIGIO announces such a program, and kills; SIGURG is ignored.
             fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
@@ -220,13 +220,13 @@ class OpenFile:
         return False
 
     def whole(self) -> Body:
-        """All of its content. Raises FileChanged when that is not of the size that the file had when it was
-        opened, or was cut to; FileUnreadable.
+        """Return all of its content. Raises FileChanged if its size is not that when it was opened or cut;
+        FileUnreadable.
         """
         size = self.opened.size
         if size < _LARGE_READ and not self.is_cut:
             try:
-                body = os.pread(self._descriptor, size + 1, 0)  # a byte more shows that it is all
+                body = os.pread(self._descriptor, size + 1, 0)  # one byte more shows whether it is all
             except OSError as error:
                 raise FileUnreadable(os_words(error)) from error
             if len(body) == size:
@@ -236,7 +236,7 @@ class OpenFile:
         return found
 
     def read(self, offset: int, size: int) -> Body:
-        """Exactly `size` bytes from `offset` on. Raises FileChanged when there are fewer, FileUnreadable."""
+        """Return exactly `size` bytes from `offset`. Raises FileChanged if fewer exist, FileUnreadable."""
         if size >= _LARGE_READ:
             body = memoryview(fresh(size))
         else:
@@ -251,7 +251,7 @@ class OpenFile:
         return body
 
     def read_into(self, offset: int, view: memoryview) -> None:
-        """Fill `view` from `offset` on. Raises FileChanged when the file ends before, FileUnreadable."""
+        """Fill `view` from `offset`. Raises FileChanged if the file ends before, FileUnreadable."""
         done = 0
         while done < len(view):
             try:
@@ -266,8 +266,8 @@ class OpenFile:
             self._on_read()
 
     def view(self, offset: int, room: memoryview) -> memoryview:
-        """As many bytes from `offset` on as there is `room`: read into that, or `zeros` of a hole, which
-        nothing is read for. Raises as `read_into` does.
+        """Return as many bytes from `offset` as there is `room`: read into it, or `zeros` for a hole, which
+        are not read. Raises as `read_into` does.
         """
         if self._is_hole(offset, len(room)):
             return zeros(len(room))
@@ -276,27 +276,27 @@ class OpenFile:
 
     @property
     def is_mostly_hole(self) -> bool:
-        """Whether more than half of it is known to be holes."""
+        """Return whether more than half of it is known to be holes."""
         return 2 * self._hole_bytes > self.opened.size
 
     @cached_property
     def _hole_bytes(self) -> int:
-        """How many bytes were never written, about; 0 also where that is unknown."""
+        """Return about how many bytes were never written; 0 if unknown."""
         missing = self.opened.size - self.allocated if self.allocated is not None else 0
         return missing if missing > 0 and mounts.type_of(self.opened.device) in _TELL_HOLES else 0
 
     def _is_hole(self, offset: int, size: int) -> bool:
-        """Whether these bytes are zeros because they were never written. False also where that is unknown."""
+        """Return whether these bytes are zeros that were never written; False if unknown."""
         if not self._hole_bytes:
             return False
         self._on_read()
         try:
             return os.lseek(self._descriptor, offset, os.SEEK_DATA) >= offset + size
-        except OSError as error:  # ENXIO: no data follows, or the file ends before that by now
+        except OSError as error:  # ENXIO: no data follows, or the file now ends before
             return error.errno == errno.ENXIO and offset + size <= self.stat().size
 
     def check_end(self, size: int) -> None:
-        """Check that nothing follows the first `size` bytes, unless the file was cut. Raises FileChanged when
+        """Check that nothing follows the first `size` bytes, unless the file was cut. Raises FileChanged if
         something does, FileUnreadable.
         """
         if self._ends is not None:
@@ -311,9 +311,9 @@ class OpenFile:
             raise FileChanged(f"the file grew beyond {size} bytes while it was read")
 
     def _refuse_false_size(self, content: str) -> None:
-        """Raise FileUnreadable if the file still says the size that it said when it was opened.
+        """Raise FileUnreadable if the file still has the size that it had when it was opened.
 
-        The kernel makes up what is in such a file: its size never fits, however long one waits.
+        The kernel generates the content of such a file, so its size never fits.
         """
         if self.stat() == self.opened:
             raise FileUnreadable(
@@ -328,20 +328,20 @@ class OpenFile:
 
 
 class OpenEntry(OpenFile):
-    """What is no file, as if it were one whose content is all known when it is opened."""
+    """An entry that is not a file, read like one. Its whole content is known when it is opened."""
 
     content: bytes = b""
 
     def is_open_for_writing(self) -> bool | None:
-        """It changes at once, or not at all."""
+        """Return False: it changes at once, or not at all."""
         return False
 
     def cut(self, most: int, *, to_line: bool, least: int = 1) -> bool:
-        """It does not grow."""
+        """Return False: it does not grow."""
         return False
 
     def links(self) -> int:
-        """A folder has one name, and another name of a link a target of its own for all that inotify says."""
+        """Return 1: a folder has one name, and inotify reports each name of a link."""
         return 1
 
     def whole(self) -> Body:
@@ -354,11 +354,11 @@ class OpenEntry(OpenFile):
         view[:] = self.content[offset : offset + len(view)]
 
     def check_end(self, size: int) -> None:
-        """What was read is all."""
+        """Do nothing: what was read is all."""
 
 
 class OpenLink(OpenEntry):
-    """A symbolic link, as if it were a file that holds where it leads to. It is never followed."""
+    """A symbolic link, read like a file that holds its target. It is never followed."""
 
     def __init__(self, descriptor: int) -> None:
         """`descriptor` is an O_PATH descriptor of the link. Raises OSError."""
@@ -369,7 +369,7 @@ class OpenLink(OpenEntry):
         return LinkStat(*super().stat())
 
     def attributes(self) -> Attributes:
-        """Owner and group: a link has nothing else that can be set."""
+        """Return owner and group: nothing else of a link can be set."""
         try:
             found = os.fstat(self._descriptor)
         except OSError as error:
@@ -384,7 +384,7 @@ def open_file(
     """Open the regular file at `path` below the root; `on_read` is for the `OpenFile`. With `links` also a
     symbolic link, as an `OpenLink`.
 
-    Raises FileVanished, FileUnreadable, and FileChanged when something else is or appears at the path.
+    Raises FileVanished, FileUnreadable, and FileChanged if something else is or appears at the path.
     """
     directory, _, name = path.rpartition("/")
     try:
@@ -426,18 +426,18 @@ def _open_link(parent: int, name: str) -> OpenLink:
 
 
 class _Access:
-    """Who may read a file: what its own mode says, narrowed by the directories above it.
+    """Who may read a file: its own mode, narrowed by the directories above it.
 
-    Where the group of the file is not that of this process, which a copy will have, its members are others in
-    the copy, and the members of the new group were others so far: both get what both had. With an access
-    control list the bits of the group are not what the group may do, so they count for no more either.
+    A copy gets the group of this process. If the file has another group, its members are others in the copy,
+    and members of the new group were others before: both get only what both had. With an access control list
+    the bits of the group are not what the group may do, so they give no more either.
     """
 
     def __init__(self) -> None:
         self._group = self._others = True
 
     def pass_through(self, directory: int) -> None:
-        """The way to the file leads through this directory."""
+        """Narrow the access by a directory on the way to the file."""
         if self._group or self._others:
             found = os.fstat(directory)
             mode = self._mode(directory, found)
@@ -445,7 +445,7 @@ class _Access:
             self._group = self._group and bool(mode & modes.S_IXGRP)
 
     def mode_of(self, descriptor: int, found: os.stat_result) -> int:
-        """The permission bits of a file that the way led to."""
+        """Return the narrowed permission bits of the file."""
         mode = self._mode(descriptor, found)
         if not self._group:
             mode &= ~modes.S_IRWXG
@@ -468,7 +468,7 @@ def _has_acl(descriptor: int) -> bool:
 
 
 def _xattrs_of(descriptor: int) -> list[str]:
-    """The names of extended attributes that belong to a file, wherever it goes. Raises OSError."""
+    """Return the names of extended attributes that a file keeps wherever it goes. Raises OSError."""
     try:
         names = os.listxattr(descriptor)
     except OSError as error:
@@ -484,7 +484,7 @@ def _xattrs_of(descriptor: int) -> list[str]:
 
 @lru_cache(maxsize=1024)
 def _user_name(uid: int) -> str:
-    """Empty: it has none. For the life of the process: a directory service is slow."""
+    """Return the name; empty: none. It is remembered, because a directory service is slow."""
     try:
         return pwd.getpwuid(uid).pw_name
     except (KeyError, OSError):

@@ -1,7 +1,7 @@
 """Digests of a file: XXH3-128 of the whole, for every reader, and witnesses, which only this state can make.
 
-XXH3 is public: two contents with one digest can be written by every user who may write into a watched folder.
-So nothing is taken for the same by that digest where both contents come from there.
+XXH3 is public: every user who may write into a watched folder can write two contents with the same digest. So
+that digest does not prove two such contents the same.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from syncd.core.model import Fingerprint
 from syncd.sources.files import Body
 
 READ_SIZE = 1 << 20
-"""Bytes of one read while hashing: stays in the processor's cache between the digests."""
+"""Bytes of one read while hashing: they stay in the processor's cache between the digests."""
 LEAF = READ_SIZE
-"""Bytes of content that have a witness of their own."""
+"""Bytes of content that have their own witness."""
 
 
 class Witness:
     """Makes a second digest of content, of 16 bytes, that cannot be steered without the secret.
 
-    A secret seed alone does not do: XXH3 adds it to every word of its inner secret, so that pairs exist which
-    collide under one seed in 8,000. So two XXH3-64, each with a seed of its own, hash a secret text of secret
-    length first. A pair has to fit both seeds, and where its bytes lie in both.
+    A secret seed alone is not enough: XXH3 adds it to every word of its inner secret, so that pairs exist
+    which collide under one seed in 8,000. So two XXH3-64, each with its own seed, first hash a secret text of
+    secret length. A pair has to fit both seeds, and the place of its bytes in both.
 
     Content of more than a leaf has the witness of the witnesses of its leaves, so that a file and its parts
     share them.
@@ -37,26 +37,26 @@ class Witness:
         self._begun = _seeded(secret + b"1"), _seeded(secret + b"2")
 
     def of(self, body: Body) -> bytes:
-        """The witness of content in memory."""
+        """Return the witness of content in memory."""
         return self.half(body) + _of_leaves(self._begun[1], memoryview(body))
 
     def half(self, body: Body) -> bytes:
-        """The first half of it, for half the price."""
+        """Return its first half, for half the cost."""
         return _of_leaves(self._begun[0], memoryview(body))
 
     def begin(self) -> tuple[xxhash.xxh3_64, xxhash.xxh3_64]:
-        """Two hashers that take a leaf piece by piece; its witness is what both give."""
+        """Return two hashers that take a leaf piece by piece; both digests together are its witness."""
         return self._begun[0].copy(), self._begun[1].copy()
 
     def joined(self, leaves: Sequence[bytes]) -> bytes:
-        """The witness of content whose leaves have these witnesses."""
+        """Return the witness of content whose leaves have these witnesses."""
         if len(leaves) == 1:
             return leaves[0]
         halves = b"".join(leaf[:8] for leaf in leaves), b"".join(leaf[8:] for leaf in leaves)
         return b"".join(_of(begun, half) for begun, half in zip(self._begun, halves, strict=True))
 
     def joined_half(self, halves: Sequence[bytes]) -> bytes:
-        """The first half of it, from those of the leaves."""
+        """Return its first half, from the first halves of the leaves."""
         return halves[0] if len(halves) == 1 else _of(self._begun[0], b"".join(halves))
 
 
@@ -79,7 +79,7 @@ class _Leaves:
                 hasher.update(piece)
 
     def ended(self) -> list[bytes]:
-        """The witnesses of all leaves; of empty content one."""
+        """Return the witnesses of all leaves; empty content has one."""
         self._close()
         return self._done
 
@@ -101,14 +101,14 @@ def _of_leaves(begun: xxhash.xxh3_64, body: memoryview) -> bytes:
 
 
 def _seeded(secret: bytes) -> xxhash.xxh3_64:
-    """A hasher that has read 256 bytes (XXH3 hashes shorter content in a weaker way) and up to 1,023 more."""
+    """Return a hasher that has read 256 bytes (XXH3 hashes less in a weaker way) and up to 1,023 more."""
     stream = hashlib.shake_256(secret).digest(10 + 256 + 1023)
     length = 256 + int.from_bytes(stream[8:10]) % 1024
     return xxhash.xxh3_64(stream[10 : 10 + length], seed=int.from_bytes(stream[:8]))
 
 
 class Readable(Protocol):
-    """What is fingerprinted: an `OpenFile`, which explains these, or something that is read like one."""
+    """Something to fingerprint, read like an `OpenFile`, which explains these."""
 
     def view(self, offset: int, room: memoryview, /) -> memoryview: ...
     def check_end(self, size: int, /) -> None: ...
@@ -120,16 +120,16 @@ class Digests(NamedTuple):
     fingerprint: Fingerprint
     witness: bytes
     parts: Sequence[bytes]
-    """Of each block of the part size, the last one shorter; empty for an empty file."""
+    """The witness of each block of the part size, the last one shorter; empty for an empty file."""
 
 
 def unread(size: int, parts: Sequence[bytes] = ()) -> Digests:
-    """What is known of a file before all of it was read: no more than the witnesses of some `parts`."""
+    """Return what is known of a file before it is read: only the witnesses of some `parts`."""
     return Digests(Fingerprint(b"", size), b"", parts)
 
 
 class Hasher:
-    """The digests of a file of `size` bytes that is read leaf by leaf, from its beginning to its end."""
+    """The digests of a file of `size` bytes that is read leaf by leaf, from beginning to end."""
 
     def __init__(self, witness: Witness, size: int, part_size: int) -> None:
         self.parts: list[bytes] = []
@@ -140,23 +140,23 @@ class Hasher:
         self._part: list[bytes] = []
         self._leaves: list[bytes] = []
         self._shared = part_size % LEAF == 0 or part_size >= size
-        self._own = _Leaves(witness)  # where the parts cut leaves in two
+        self._own = _Leaves(witness)  # if the parts cut leaves in two
 
     def update(self, leaf: memoryview) -> None:
-        """The next leaf of the block, or what is left of it."""
+        """Take the next leaf of the block, or the rest of it."""
         self._public.update(leaf)
         self._part.append(self._witness.of(leaf))
         if not self._shared:
             self._own.update(leaf)
 
     def end_part(self) -> None:
-        """What follows is of the next block."""
+        """End the block: what follows is in the next one."""
         self.parts.append(self._witness.joined(self._part))
         self._leaves += self._part
         self._part = []
 
     def ended(self) -> Digests:
-        """All of it was read."""
+        """Return the digests after everything was read."""
         leaves = self._leaves if self._shared and self._leaves else self._own.ended()
         content = Fingerprint(self._public.digest(), self._size)
         return Digests(content, self._witness.joined(leaves), tuple(self.parts))
@@ -170,11 +170,11 @@ def compute(
     witness: Witness,
     also: Callable[[memoryview], object] = lambda view: None,
 ) -> Digests:
-    """Read the file once, `size` bytes in all, and digest it whole and by blocks of `part_size` bytes.
+    """Read `size` bytes of the file once, and digest it whole and by blocks of `part_size` bytes.
 
-    `also` is given all that is read, piece by piece, and keeps none of it.
+    `also` gets everything that is read, piece by piece, and must keep none of it.
 
-    Raises FileChanged when it is shorter or longer than `size`, FileUnreadable, Stopped when asked to. The
+    Raises FileChanged if it is shorter or longer than `size`, FileUnreadable, Stopped if asked to stop. The
     caller compares `file.stat()` before and after, to notice bytes that changed while they were read.
     """
     hasher = Hasher(witness, size, part_size)
@@ -193,10 +193,10 @@ def compute(
 
 
 def of_bytes(body: Body) -> Fingerprint:
-    """The fingerprint of content in memory."""
+    """Return the fingerprint of content in memory."""
     return Fingerprint(digest(body), memoryview(body).nbytes)
 
 
 def digest(body: Body) -> bytes:
-    """XXH3-128: 16 bytes, big-endian, what ``xxh128sum`` prints."""
+    """Return the XXH3-128: 16 bytes, big-endian, what ``xxh128sum`` prints."""
     return xxhash.xxh3_128_digest(body)

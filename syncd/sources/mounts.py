@@ -1,6 +1,6 @@
-"""What is mounted where: which directories make no events for what others change, and when that changes.
+"""What is mounted where: which directories make no events for others' changes, and when that changes.
 
-Source: proc_pid_mountinfo(5). The kernel's table is read, never the file systems: asking a network file
+Source: proc_pid_mountinfo(5). This reads the kernel's table and never the file systems: asking a network file
 system whose server is gone would hang.
 """
 
@@ -12,29 +12,29 @@ from typing import NamedTuple
 
 TABLE = "/proc/self/mountinfo"
 UDEV = "/run/udev/data"
-"""Of each block device, what udev read from it: ``b8:17``."""
+"""What udev read from each block device, such as ``b8:17``."""
 
 _REMOTE = frozenset({
     "9p", "acfs", "afs", "beegfs", "ceph", "cephfs", "cifs", "coda", "fhgfs", "fuse", "gfs", "gfs2",
     "glusterfs", "gpfs", "kafs", "lustre", "mfs", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "prl_fs",
     "pvfs2", "shfs", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs",
 })  # fmt: skip
-"""Types whose files can change without this kernel noticing. Any ``fuse.*`` is one as well, whatever lies
+"""Types whose files can change without this kernel noticing. Any ``fuse.*`` is one as well, whatever is
 behind it. ``fuseblk`` is not: that is a disk of this machine."""
 
 _ON_DEMAND = frozenset({"autofs", "fuseblk"})
-"""Their files change with events or not at all; but to look there mounts something, or asks a process."""
+"""Their files change with events or not at all, but looking there mounts something, or asks a process."""
 
 _MADE_UP = frozenset({
     "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs",
     "fusectl", "hugetlbfs", "mqueue", "nsfs", "proc", "pstore", "resctrl", "rpc_pipefs", "securityfs",
     "selinuxfs", "smackfs", "sysfs", "tracefs",
 })  # fmt: skip
-"""Types whose files are the kernel's own words and switches: made when they are read, and their sizes lie."""
+"""Types whose files the kernel generates when they are read; their sizes are wrong."""
 
 _STAMP_FOLDERS = frozenset({"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"})
-"""Types that set the change time of a directory whenever a name in it comes or goes. FAT does not, for its
-root, and what network file systems say may be old."""
+"""Types that set a directory's change time whenever a name in it comes or goes. FAT does not for its root,
+and what network file systems report may be old."""
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
@@ -45,56 +45,56 @@ class Mount(NamedTuple):
     id: int
     type: str
     root: str = "/"
-    """Which directory of its file system is mounted here."""
+    """The directory of its file system that is mounted here."""
     device: str = ""
     """The number of the file system, as ``major:minor``."""
 
 
 class MountTable:
-    """The mount table of this process's namespace, and word of its changes."""
+    """The mount table of this process's namespace, and notice of its changes."""
 
     def __init__(self) -> None:
-        """Raises OSError where there is no ``/proc``."""
+        """Raises OSError without ``/proc``."""
         self._fd = os.open(TABLE, os.O_RDONLY | os.O_CLOEXEC)
         self._mounts: dict[str, Mount] = {}
         self.refresh()
 
     def fileno(self) -> int:
-        """The descriptor: poll reports POLLPRI (and POLLERR) on it after every change of the table."""
+        """Return the descriptor: poll reports POLLPRI (and POLLERR) on it after every change of the table."""
         return self._fd
 
     def refresh(self) -> set[str]:
-        """Read the table. Returns the mount points where something else is mounted than at the last look."""
+        """Read the table; return the mount points where another file system is mounted than before."""
         mounts = parse(self._read())
         before, self._mounts = self._mounts, mounts
         return {point for point in before.keys() | mounts.keys() if before.get(point) != mounts.get(point)}
 
     def is_mount_point(self, path: str) -> bool:
-        """Whether something is mounted exactly at this absolute path."""
+        """Return whether something is mounted exactly at this absolute path."""
         return path in self._mounts
 
     def remote_type(self, path: str) -> str | None:
-        """Type of the file system that holds this path, if others can change it unseen; else None."""
+        """Return the type of the file system at this path if others can change it unseen; else None."""
         found = self.type_at(path)
         return found if is_remote(found) else None
 
     def type_at(self, path: str) -> str:
-        """Type of the file system that holds this absolute path; empty: the table does not say."""
+        """Return the type of the file system at this absolute path; empty: the table does not say."""
         while path not in self._mounts and path not in ("", "/"):
             path = os.path.dirname(path)
         mount = self._mounts.get(path)
         return mount.type if mount is not None else ""
 
     def may_hang(self, point: str) -> bool:
-        """Whether something is mounted exactly here whose server may be gone.
+        """Return whether something is mounted exactly here whose server may be gone.
 
-        Not the root of all: without its server nothing runs.
+        False for the root of everything: without its server nothing runs.
         """
         mount = self._mounts.get(point)
         return mount is not None and point != "/" and (is_remote(mount.type) or mount.type in _ON_DEMAND)
 
     def hanging_type(self, path: str) -> str | None:
-        """The type of a file system on the way to this path whose server may be gone; else None."""
+        """Return the type of a file system on the way to this path whose server may be gone; else None."""
         while path not in ("", "/"):
             if self.may_hang(path):
                 return self._mounts[path].type
@@ -102,10 +102,10 @@ class MountTable:
         return None
 
     def origin(self, path: str) -> str:
-        """Where an absolute path without links lies in its file system: ``major:minor`` and a path.
+        """Return where an absolute path without links lies in its file system: ``major:minor`` and a path.
 
-        A directory has one origin, however many mounts show it. Empty for network file systems: they do not
-        tell.
+        A directory has one origin, however many mounts show it. Empty for network file systems, which do not
+        report it.
         """
         point = path
         while point not in self._mounts and point not in ("", "/"):
@@ -128,7 +128,7 @@ class MountTable:
 
 
 def origin(path: str) -> str:
-    """See `MountTable.origin`; empty also where there is no table."""
+    """See `MountTable.origin`; empty also if there is no table."""
     try:
         table = MountTable()
     except OSError:
@@ -138,13 +138,13 @@ def origin(path: str) -> str:
 
 
 def type_of(device: int) -> str:
-    """Type of the file system with this device number; empty where the table does not have it."""
+    """Return the type of the file system with this device number; empty: the table does not have it."""
     return _entry(device)[0]
 
 
 def name_of(device: int) -> str:
-    """What names a file system of which the kernel tells no UUID: where it is mounted from, if that is a
-    server; of a disk, the UUID or serial number that udev read. Empty where neither is known.
+    """Return a name for a file system without a UUID from the kernel: the server from which it is mounted, or
+    the UUID or serial number that udev read from the disk. Empty: unknown.
     """
     type_name, source = _entry(device)
     if is_remote(type_name):
@@ -158,7 +158,7 @@ def name_of(device: int) -> str:
 
 
 def _entry(device: int) -> tuple[str, str]:
-    """Type and source of a mounted file system, the source as the kernel's table writes it."""
+    """Return type and source of a mounted file system, the source as the kernel's table writes it."""
     number = f"{os.major(device)}:{os.minor(device)}".encode()
     try:
         with open(TABLE, "rb") as table:
@@ -173,9 +173,9 @@ def _entry(device: int) -> tuple[str, str]:
 
 
 def mount_of(descriptor: int) -> bytes:
-    """Which mount an open directory is seen through, as the kernel names it; empty where it does not say.
+    """Return the kernel's name of the mount that shows an open directory; empty: unknown.
 
-    Source: proc_pid_fdinfo(5). A mount over a folder may be of the folder's own device.
+    Source: proc_pid_fdinfo(5). A mount over a folder may have the folder's own device.
     """
     try:
         info = os.open(f"/proc/self/fdinfo/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
@@ -188,22 +188,22 @@ def mount_of(descriptor: int) -> bytes:
 
 
 def is_remote(type_name: str) -> bool:
-    """Whether a file system of this type changes without events."""
+    """Return whether a file system of this type changes without events."""
     return type_name in _REMOTE or type_name.startswith("fuse.")
 
 
 def stamps_folders(type_name: str) -> bool:
-    """Whether the change time of a directory tells when a name in it came or went last."""
+    """Return whether the change time of a directory shows when a name in it last came or went."""
     return type_name in _STAMP_FOLDERS
 
 
 def is_made_up(type_name: str) -> bool:
-    """Whether the kernel makes up the files of such a file system, as in ``/proc`` and ``/sys``."""
+    """Return whether the kernel generates the files of such a file system, like ``/proc`` and ``/sys``."""
     return type_name in _MADE_UP
 
 
 def parse(table: bytes) -> dict[str, Mount]:
-    """Mount point (absolute, surrogate-escaped) -> what one sees there: the mount that came last."""
+    """Return, for each mount point (absolute, surrogate-escaped), the mount that came last."""
     mounts = {}
     for line in table.splitlines():
         fields, _, tail = line.partition(b" - ")
@@ -216,9 +216,9 @@ def parse(table: bytes) -> dict[str, Mount]:
 
 
 def hidden_by(path: str) -> str | None:
-    """The sandbox directive of our unit that covers `path`, such as ``PrivateTmp=``; None when none does.
+    """Return the sandbox directive of syncd's unit that covers `path`, such as ``PrivateTmp=``; None: none.
 
-    Ask this when a root is missing or empty: the reason may be syncd's own unit, not the disk.
+    Use this when a root is missing or empty: the unit may be the reason, not the disk.
     """
     try:
         with open(TABLE, "rb") as table:
@@ -228,7 +228,7 @@ def hidden_by(path: str) -> str | None:
 
 
 def hiding_directive(path: str, table: bytes) -> str | None:
-    """As `hidden_by`, from the text of the mount table."""
+    """Like `hidden_by`, from the text of the mount table."""
     mounts = parse(table)
     point = path
     while point not in mounts and point not in ("", "/"):
@@ -238,7 +238,7 @@ def hiding_directive(path: str, table: bytes) -> str | None:
 
 
 def _directive(mount: Mount, point: str) -> str | None:
-    """What systemd puts over a directory for each directive, by the marks that its own mounts carry."""
+    """Return the directive for which systemd mounted this, by the marks of its mounts."""
     home = point in {"/home", "/root", "/run/user"}
     if "/systemd-private-" in mount.root:
         return "PrivateTmp="
@@ -250,5 +250,5 @@ def _directive(mount: Mount, point: str) -> str | None:
 
 
 def _unescaped(word: bytes) -> str:
-    """The kernel writes space, tab, newline and backslash as three octal digits."""
+    """Decode the three octal digits for space, tab, newline and backslash."""
     return os.fsdecode(_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), word))

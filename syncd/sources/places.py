@@ -1,8 +1,8 @@
 """Where a configured path leads, without waiting for a file system whose server may be gone.
 
-Links are resolved as far as the file systems of this machine reach. What lies behind a mount whose server may
-be gone is asked in a process of its own: a thread that waits for a dead server cannot be ended, nor can its
-process. It is given a moment, and where there is no answer the path is taken as it is written.
+Links are resolved as far as this machine's file systems reach. A separate process looks behind a mount whose
+server may be gone, because a thread that waits for a dead server cannot be ended, nor can its process. It has
+a moment; without an answer the path is taken as written.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import subprocess
 
 PATIENCE_SECONDS = 2.0
-"""For all paths of one `Places` together."""
-_MOST_LINKS = 40  # as the kernel
+"""The limit for all paths of one `Places` together."""
+_MOST_LINKS = 40  # like the kernel
 _PROGRAM = """
 import os, sys
 path = os.path.realpath(os.fsencode(sys.argv[1]))
@@ -33,11 +33,11 @@ sys.stdout.buffer.write(kind.encode() + b"\\0" + path)
 """
 
 _unanswered: dict[str, subprocess.Popen[bytes]] = {}
-"""Mount point -> the process that still waits for it: until that ends, no other one is started."""
+"""Mount point -> the process that still waits for it: no other one starts until that ends."""
 
 
 def silence(path: str) -> str:
-    """Why nothing may be asked below the absolute `path`; empty: it answers, be it that nothing is there."""
+    """Return why nothing may be asked below the absolute `path`; empty: it answers, or is missing."""
     if Places().look(path) is not None:
         return ""
     return f"{path} does not answer; check whether the server of its file system is up"
@@ -49,11 +49,11 @@ class Found(NamedTuple):
     path: str
     """The path without symbolic links, as far as they could be resolved."""
     kind: str
-    """``directory``, ``closed`` (one that we may not list), ``other``; empty: nothing is there."""
+    """``directory``, ``closed`` (a directory that syncd may not list), ``other``; empty: nothing is there."""
 
 
 class Places:
-    """Resolves paths. With `ask` False nothing behind a mount whose server may be gone is looked at."""
+    """Resolves paths. With `ask` False it does not look behind a mount whose server may be gone."""
 
     def __init__(self, *, ask: bool = True, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._ask = ask
@@ -62,34 +62,34 @@ class Places:
         self._known: dict[str, Found | None] = {}
         try:
             self._mounts: MountTable | None = MountTable()
-        except OSError:  # without /proc it cannot be known
+        except OSError:  # unknown without /proc
             self._mounts = None
         else:
             self._mounts.close()
 
     def real(self, path: str) -> str:
-        """The absolute `path` without symbolic links, as far as that can be known."""
+        """Return the absolute `path` without symbolic links, as far as that can be known."""
         found = self.look(path)
         return found.path if found is not None else self._split(path)[1]
 
     def look(self, path: str) -> Found | None:
-        """What is at the absolute `path`; None: its server does not answer, or is not to be asked."""
+        """Return what is at the absolute `path`; None: its server does not answer, or must not be asked."""
         if path not in self._known:
             mount, real = self._split(path)
             self._known[path] = self._answer(mount, real) if mount else _look(real)
         return self._known[path]
 
     def names(self, real: str) -> tuple[str, ...]:
-        """What tells a directory from others: its path without links, and its origin if that is known."""
+        """Return what tells a directory from others: its path without links, and its origin if known."""
         origin = self._mounts.origin(real) if self._mounts is not None else ""
         return (real, origin) if origin and real != "/" else (real,)
 
     def may_hang(self, point: str) -> bool:
-        """Whether something is mounted exactly here whose server may be gone."""
+        """Return whether something is mounted exactly here whose server may be gone."""
         return self._mounts is not None and self._mounts.may_hang(point)
 
     def _split(self, path: str) -> tuple[str, str]:
-        """The mount behind which the path is not resolved (empty: none), and the path."""
+        """Return the mount behind which the path is not resolved (empty: none), and the path."""
         done, rest, links = "", path.split("/"), 0
         while rest:
             name = rest.pop(0)
@@ -106,11 +106,11 @@ class Places:
         return "", done or "/"
 
     def _answer(self, mount: str, path: str) -> Found | None:
-        """What a process of its own finds there, if it does so in time."""
+        """Return what a separate process finds there; None: it does not answer in time."""
         waiting = _unanswered.get(mount)
         if not self._ask or (waiting is not None and waiting.poll() is None):
             return None
-        import subprocess  # late: hardly any configuration needs it
+        import subprocess  # late, because few configurations need it
 
         self._until = self._until or self._monotonic() + PATIENCE_SECONDS
         try:
@@ -141,7 +141,7 @@ def _look(path: str) -> Found:
 
 
 def _link(path: str) -> str:
-    """Where the symbolic link at `path` points to; empty: there is none."""
+    """Return the target of the symbolic link at `path`; empty: there is none."""
     try:
         return os.readlink(path)
     except (OSError, ValueError):

@@ -1,10 +1,9 @@
-"""Is the root of a source the directory that we know?
+"""Decides whether the root of a source is the known directory.
 
 A root that is missing, empty, behind a link or another directory than before says nothing about its files. It
-is known by its inode and its file system. A disk may get another number: that alone is accepted where most
-recorded files still have their inodes and the times that only the kernel sets. For any other directory, files
-put back from a backup included, the operator has to say that it is meant; then deletions wait for a
-confirmation too.
+is known by its inode and its file system. A disk may get another number: that alone is accepted if most
+recorded files still have their inodes and the times that only the kernel sets. The operator has to accept any
+other directory, even with files restored from a backup; then deletions wait for a confirmation, too.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ EMPTY = (
     "the source is empty, but files from it have been uploaded. Is a disk not mounted? "
     "If it is meant to be empty, put any file into it"
 )
-"""A mount point without its disk looks like that. A root with a single file in it is believed."""
+"""A mount point without its disk looks like this. A root with a single other file is believed."""
 SAMPLE = 200
-"""Recorded files that are looked for when a root has another device number than it had."""
+"""Recorded files that are checked when the device number of a root has changed."""
 MOUNT_SAMPLE = 1000
-"""Recorded files that are looked for below a mount inside a source, until one is found."""
+"""Recorded files that are checked below a mount inside a source, until one is found."""
 
 
 def check_root(
     source: Source, known: RootIdentity | None, has_records: bool
 ) -> tuple[RootIdentity | None, str | None]:
-    """Which directory the root is now (None: none), and why it must not be believed, or None."""
+    """Return which directory the root is (None: none), and why not to believe it; None: believe it."""
     try:
         descriptor = directories.open_resolved(source.root, directories.OPEN_DIRECTORY)
     except OSError as error:
@@ -65,7 +64,7 @@ def check_root(
 
 
 def open_root(path: str, identity: RootIdentity | None) -> int:
-    """The root, if it is still that directory. Raises FileError."""
+    """Open the root if it is still that directory. Raises FileError."""
     root_fd = directories.open_root(path)
     try:
         if identity is None or not identity.is_same(directories.identity_of(root_fd)):
@@ -77,7 +76,7 @@ def open_root(path: str, identity: RootIdentity | None) -> int:
 
 
 def holds_recorded(root_fd: int, source: str, state: State, below: bytes) -> bool:
-    """Whether recorded files came from the mount at `below` inside a source: one is there, untouched.
+    """Return whether the mount at `below` inside a source holds a recorded file, untouched.
 
     Raises StateError.
     """
@@ -96,11 +95,11 @@ class RootGuard:
         """The last `look` accepted another directory as the root, because the operator said so."""
 
     def accept(self) -> None:
-        """The operator says that the root is another directory on purpose: the next `look` accepts it."""
+        """Let the next `look` accept another directory as the root, because the operator says so."""
         self._accepted = True
 
     def look(self) -> tuple[RootIdentity | None, str]:
-        """Which directory the root is, and why it must not be believed; empty if it may be.
+        """Return which directory the root is, and why it must not be believed; empty: it may be.
 
         A root that may be believed is recorded as known. Raises StateError.
         """
@@ -110,14 +109,14 @@ class RootGuard:
                 None,
                 "the link to the root leads elsewhere now; reload the configuration if that is on purpose",
             )
-        accepted, self._accepted = self._accepted, False  # it holds for what is there now
+        accepted, self._accepted = self._accepted, False  # it applies to what is there now
         known = self._state.root_identity(name)
         has_records = self._state.recorded_totals(name)[0] > 0
         identity, doubt = check_root(self._source, known, has_records)
         if identity is None or identity == known:
             return identity, doubt or ("" if identity else "the root is missing")
         if known is not None and identity.is_same(known) and known.volume.startswith(identity.volume):
-            return known, doubt or ""  # less is told of it now
+            return known, doubt or ""  # the file system now reports less
         if known is not None and not identity.is_same(known):
             doubt = self._judge_other(known, identity, doubt or "", accepted=accepted)
         if not doubt:
@@ -134,17 +133,17 @@ class RootGuard:
         else:
             restored = "files restored from a backup count as a different directory"
             return f"{doubt} If this is on purpose ({restored}): syncd sync --accept-root {name}"
-        if known.device != identity.device:  # else what is gone would always count as not mounted
+        if known.device != identity.device:  # otherwise what is gone would always count as not mounted
             self._state.renumber_device(name, known.device, identity.device)
         return ""
 
     def _holds_our_files(self, known: RootIdentity, identity: RootIdentity) -> bool:
-        """Whether that directory holds the very files that we recorded: then its disk got another number.
+        """Return whether that directory holds the recorded files: then its disk got another number.
 
-        By now another directory may be mounted at its path, and must not answer for it.
+        Another directory may be mounted at its path by now, and must not answer for it.
         """
         page = self._state.recorded_page(self._source.name, None, SAMPLE)
-        devices = (known.device, identity.device)  # the second if we died after the rows were renumbered
+        devices = (known.device, identity.device)  # the second if syncd died after the rows were renumbered
         rows = [(path, row) for path, row in page if row.stat.device in devices]
         try:
             root_fd = directories.open_root(self._source.root)
@@ -162,7 +161,7 @@ class RootGuard:
 
 
 def _is_there(root_fd: int, path: bytes, row: Recorded, device: int) -> bool:
-    """Whether the recorded file is there, untouched. A copy has another change time: people cannot set it."""
+    """Return whether the recorded file is there, untouched: no user can give a copy its change time."""
     try:
         seen: FileStat | Irregular | None = entries.look(root_fd, os.fsdecode(path))
     except FileError:

@@ -1,7 +1,7 @@
 """What leaves files out besides patterns: a marker in a folder above them, another file system, one that the
-kernel makes up, their size.
+kernel generates, or their size.
 
-Folders are asked through descriptors, from the root downward, each time: markers come and go.
+Folders are checked through descriptors, from the root downward, each time, because markers come and go.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from syncd.sources import directories, mounts
 
 CACHE_TAG = "CACHEDIR.TAG"
 _SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
-"""What a file of that name has to begin with. Source: https://bford.info/cachedir/"""
+"""The first bytes of a file of that name. Source: https://bford.info/cachedir/"""
 _TAG = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
@@ -29,7 +29,7 @@ _KINDS = {
 
 
 def marker_in(descriptor: int, source: Source) -> str:
-    """The name of a marker in an open directory; empty: there is none."""
+    """Return the name of a marker in an open directory; empty: there is none."""
     for name in source.exclude_if_present:
         with suppress(OSError):  # there is none, or it cannot be read
             found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
@@ -50,7 +50,7 @@ def _begins_with_signature(name: str, descriptor: int) -> bool:
 
 
 def of_folder(root_fd: int, descriptor: int, source: Source, path: str) -> Verdict | None:
-    """Why the open directory at `path` is left out; None: it is not. Raises OSError."""
+    """Return why the open directory at `path` is left out; None: it is not. Raises OSError."""
     device = os.fstat(descriptor).st_dev
     if device != os.fstat(root_fd).st_dev:
         if source.one_file_system:
@@ -64,7 +64,7 @@ def of_folder(root_fd: int, descriptor: int, source: Source, path: str) -> Verdi
 
 
 def of_way(root_fd: int, source: Source, directory: str) -> Verdict | None:
-    """Why `directory` below the root, or one above it, is left out; None: none is, as far as they are."""
+    """Return why `directory` below the root, or one above it, is left out; None: none of those there is."""
     ways, found = _downward(directory), list[Verdict]()
 
     def passed(descriptor: int) -> None:
@@ -72,7 +72,7 @@ def of_way(root_fd: int, source: Source, directory: str) -> Verdict | None:
         if not found and (verdict := of_folder(root_fd, descriptor, source, path)) is not None:
             found.append(verdict)
 
-    with suppress(OSError):  # who looks at the file meets the same error
+    with suppress(OSError):  # a look at the file meets the same error
         os.close(directories.open_directory(root_fd, directory, passed))
     return found[0] if found else None
 
@@ -80,7 +80,7 @@ def of_way(root_fd: int, source: Source, directory: str) -> Verdict | None:
 def of_size(
     source: Source, path: str, seen: FileStat | Irregular | None, recorded: Recorded | None
 ) -> Verdict | None:
-    """Why a file is too large; None: it is not. One that is gone is as large as it was recorded."""
+    """Return why a file is too large; None: it is not. A missing file has its recorded size."""
     size = seen.size if isinstance(seen, FileStat) else recorded.fingerprint.size if recorded else 0
     if source.max_size and size > source.max_size:
         return Verdict(False, "max_size", human(source.max_size), path)
@@ -88,7 +88,7 @@ def of_size(
 
 
 def kind_of(verdict: Verdict) -> str:
-    """What counts under the same name, in words."""
+    """Return the words under which such verdicts are counted."""
     if verdict.key == "exclude_if_present":
         return f"directory with {verdict.pattern}"
     return _KINDS.get(verdict.key, "file over max_size")
