@@ -1,3 +1,3 @@
-"""The disk beside the records, in one pass. `compare.scan` reports what differs; `walk` is the disk's side
-of it, with the second look at what was not met.
+"""Compares the disk with the records in one pass. `compare.scan` reports what differs; `walk` is the disk's
+side, with the second look at what was not met.
 """

@@ -1,9 +1,8 @@
-"""Compare a source with its records, in one pass through both, and report what differs.
+"""Compares a source with its records in one pass through both, and reports what differs.
 
 Disk and records are read in the same order (bytes of full paths), so memory does not grow with the tree.
-Nothing that could not be seen counts as gone: a directory that cannot be read says nothing about what is
-below it, and a file is absent only after a second look (`syncd.sources.scan.walk`), at a root that is
-still the same.
+What could not be seen never counts as gone: an unreadable directory says nothing about what is below it, and
+a file is absent only after a second look (`syncd.sources.scan.walk`), at a root that is still the same.
 """
 
 from __future__ import annotations
@@ -42,37 +41,37 @@ from syncd.state.queries import Row
 from syncd.state.state import State
 
 PAGE, _GROWTH = 4096, 16
-"""Rows read at once: about two megabytes, in the end; one where rows were skipped, and then ever more."""
+"""Rows read at once: one where rows were skipped, then ever more, up to about two megabytes."""
 _SLASH = ord("/")
-_BREATH = 511  # asked whether to stop every 512 entries
+_BREATH = 511  # check for a stop every 512 entries
 
 
 class ScanSink(Protocol):
-    """Takes what a scan reports."""
+    """Receives what a scan reports."""
 
     def found(self, ref: FileRef, stat: FileStat, recorded: Recorded | None) -> None:
-        """A wanted file that is not as recorded, or whose record proves nothing. May block."""
+        """Take a wanted file that differs from its record, or whose record proves nothing. May block."""
         ...
 
     def absent(self, ref: FileRef, recorded: Recorded) -> None:
-        """A recorded, wanted file that is gone."""
+        """Take a recorded, wanted file that is gone."""
         ...
 
     def skipped(self, ref: FileRef, reason: str) -> None:
-        """Something that is not a regular file; `reason` says what it is."""
+        """Take something that is not a regular file; `reason` says what it is."""
         ...
 
     def unreadable(self, source: str, path: str, error: OSError) -> None:
-        """A directory of which something could not be seen; nothing of that is judged absent."""
+        """Take a directory that could not be seen in full; nothing unseen in it is judged absent."""
         ...
 
     def out_of_sight(self, source: str, path: str, reason: str) -> None:
-        """A directory whose recorded files may be where they were, and cannot be seen."""
+        """Take a directory whose recorded files may still exist, but cannot be seen."""
         ...
 
 
 class ScanReport(Struct, frozen=True):
-    """What a scan saw."""
+    """The result of a scan."""
 
     files: int
     """Regular files that are wanted or recorded."""
@@ -80,18 +79,18 @@ class ScanReport(Struct, frozen=True):
     found: int
     absent: int
     skipped: Mapping[str, int]
-    """How many of each kind of `Irregular`, and how many the rules of the source leave out, by rule."""
+    """How many of each kind of `Irregular`, and how many each rule of the source leaves out."""
     errors: int
     complete: bool
-    """All that is there was seen, without an error."""
+    """Everything was seen, without an error."""
     doubt: str | None
-    """Why nothing may be concluded about the source as a whole; then `absent` was not called."""
+    """Why the scan says nothing about the source as a whole; then `absent` was not called."""
     out_of_sight: int = 0
-    """Recorded files behind a link, a mount or on a device that is away."""
+    """Recorded files behind a link, a mount or on a missing device."""
 
     @property
     def unseen(self) -> str:
-        """Why there may be more than was seen, in words; empty when all was seen."""
+        """Return why there may be more than was seen, in words; empty: everything was seen."""
         if self.complete:
             return ""
         if self.errors:
@@ -113,9 +112,9 @@ def scan(  # noqa: PLR0913  # the caller's wiring, each named
 ) -> ScanReport:
     """Report to `sink` what differs in `source`, or in its directory or file `subtree`.
 
-    When `should_stop` says so the scan ends early: not complete, nothing absent. `mounts_stay` is the
-    operator's word that what is mounted is there to stay. With `keeps_folders` the state knows folders that
-    are as recorded as a whole the next time. Raises StateError, and what `sink` raises.
+    If `should_stop` returns True the scan ends early: not complete, nothing absent. `mounts_stay` says that
+    the operator confirms what is mounted. With `keeps_folders` the state remembers folders that are as
+    recorded as a whole, for the next scan. Raises StateError, and what `sink` raises.
     """
     has_records = state.recorded_totals(source.name)[0] > 0
     identity, doubt = check_root(source, state.root_identity(source.name), has_records)
@@ -147,23 +146,23 @@ class RecordCursor:
         self._rows: list[Row] = []
         self._index = self._size = 0
         self._start: bytes | None = b""
-        """Where the page begins that is to be read; None: it was read."""
+        """Where the next page to read begins; None: the page was read."""
         self._none_before = b""
-        """Where the page is not read yet."""
+        """The value of `none_before` until the page is read."""
 
     @property
     def row(self) -> Row | None:
-        """The next one; None: there is none."""
+        """Return the current row; None: there is none."""
         if self._start is not None:
-            # One row first, for who skips a directory may skip the next; then ever more.
+            # One row first, because a skip of one directory may follow another; then ever more.
             self._size = min(PAGE, max(1, self._size * _GROWTH))
             self._rows, self._index, self._start = self._page(self._start, self._size), 0, None
         return self._rows[self._index] if self._index < len(self._rows) else None
 
     def advance(self) -> Row | None:
-        """Go to the next one, and return it."""
+        """Go to the next row, and return it."""
         self._index += 1
-        try:  # called for every recorded file: the end of a page is the exception
+        try:  # called for every recorded file, and the end of a page is rare
             return self._rows[self._index]
         except IndexError:
             if len(self._rows) == self._size:
@@ -172,13 +171,13 @@ class RecordCursor:
 
     @property
     def none_before(self) -> bytes:
-        """The next one is not before this path, as is known without a look; empty: that takes a look."""
+        """Return a path before which no row is left, known without a query; empty: unknown."""
         return self._none_before if self._start is not None else b""
 
     def skip_below(self, prefix: bytes, following: bytes = b"") -> None:
-        """Pass over all that begin with `prefix`, which ends with a slash (or is empty: all).
+        """Pass over all rows below `prefix`, which ends with a slash (or is empty: all).
 
-        Between them and `following` there is none.
+        No row lies between them and `following`.
         """
         after = queries.after(prefix)
         if self._start is None and self._rows and after <= self._rows[-1][0]:
@@ -210,14 +209,14 @@ class _Scan:
         self._source, self._rules, self._state, self._sink = source.name, rules, state, sink
         self._settings, self._root_fd = source, -1
         self._should_stop, self._store_id = should_stop, store_id
-        # Keys leave legal names as they are, so most are this and the path.
+        # Keys keep legal names as they are, so most keys are this and the path.
         self._aim = store_id, source.prefix.encode()
         self._deletes = source.on_delete is OnDelete.DELETE
         self._keeps_folders = keeps_folders and not source.records_full_folders
-        self._unknown_before = b""  # no folder before this path is known as a whole
+        self._unknown_before = b""  # no folder before this path is remembered as a whole
         self._whole: list[bytes] = []
         self._whole_files = 0
-        # A folder is compared again in full after any other change of the configuration, too.
+        # After any other change of the configuration a folder is compared in full again, too.
         self._terms = ascii((store_id, replace(source, places=PatternPlaces()))).encode()
         self.missing = Missing()
         self._skipped: Counter[str] = Counter()
@@ -241,14 +240,14 @@ class _Scan:
     # ---- first look ---------------------------------------------------------------------------------------
 
     def compare(self, root_fd: int, subtree: bytes) -> None:
-        """Walk the tree beside its records; what is recorded and was not met is `missing` afterwards."""
+        """Walk the tree beside its records; afterwards `missing` has the recorded paths that were not met."""
         source, aim, state, deletes = self._source, self._aim, self._state, self._deletes
         self._root_fd = root_fd
         if subtree and self._is_left_out(os.fsdecode(subtree)):
             return
         if subtree:
             self._single(root_fd, subtree)
-        records = RecordCursor(  # where deletions count, also of what was kept until now
+        records = RecordCursor(  # if deletions count, also those whose objects were kept until now
             lambda start, limit: state.outline_page(source, aim, start, subtree, limit, kept=deletes)
         )
         walk = Walk(root_fd)
@@ -281,18 +280,18 @@ class _Scan:
         return way is not None or not self._rules.wants_directory(subtree)
 
     def _single(self, root_fd: int, path: bytes) -> None:
-        """A subtree that is, or was, a file."""
+        """Compare a subtree that is, or was, a file."""
         try:
             now = files.look(root_fd, os.fsdecode(path), links=self._settings.records_links)
         except FileError:
-            return  # the walk will meet the same error and report it
+            return  # the walk meets the same error and reports it
         if isinstance(now, FileStat):
             self._meet(path, now, known=True)
         elif now is None or now.took_place:
             self.missing.add(path)
 
     def _descend(self, walk: Walk, records: RecordCursor, path: bytes) -> None:
-        """Enter a directory; if that cannot be, pass over what is recorded below it."""
+        """Enter a directory; if that fails, pass over its records."""
         if path and not self._rules.wants_directory(os.fsdecode(path)):
             self._skip_by_name(os.fsdecode(path), is_directory=True)
             records.skip_below(path + b"/")
@@ -322,7 +321,7 @@ class _Scan:
                 self._turned_into_file(walk, path)
 
     def _as_kept(self, frame: Frame) -> queries.Folder | None:
-        """What is known of the folder, if it holds just that."""
+        """Return what the state remembers of the folder, if its content is the same; else None."""
         if self._unknown_before > frame.prefix:
             return None
         known = self._state.folder(self._source, frame.prefix)
@@ -336,10 +335,9 @@ class _Scan:
         return known
 
     def _note_folder(self, frame: Frame, row: Row | None) -> None:
-        """The folder was compared; `row` is the next one.
+        """Remember a folder that was compared; `row` is the next one.
 
-        It is not tried with what no digest can cover, such as a link or a time that is not kept: each scan
-        would try again.
+        No digest covers links or times that are not kept. Such folders are left out: each scan would retry.
         """
         is_whole = frame.is_whole and (row is None or not row[0].startswith(frame.prefix))
         if self._keeps_folders and is_whole and queries.FEWEST_FILES <= frame.count <= queries.MOST_FILES:
@@ -354,25 +352,25 @@ class _Scan:
         self._whole, self._whole_files = [], 0
 
     def _compare_folder(self, frame: Frame, records: RecordCursor) -> None:
-        """A folder of which nothing is carried stands for itself. Raises OSError."""
+        """Treat a folder of which nothing is carried as an entry of its own. Raises OSError."""
         path = os.fsdecode(frame.prefix)
         is_filled = any(self._rules.fills(path + os.fsdecode(name)) for name in frame.names)
         if is_filled or not self._rules.wants_file(path):
-            return  # a record of it gets a second look
-        frame.is_whole = False  # files that are recorded, and not carried any more, do not stand for it
+            return  # if it has a record, that gets a second look
+        frame.is_whole = False  # it may hold files that are recorded, but no longer carried
         known = records.row is not None and records.row[0] == frame.prefix
         if known:
             records.advance()
         self._meet(frame.prefix, entries.stat_of(os.fstat(frame.descriptor)), known=known)
 
     def _not_seen(self, records: RecordCursor, path: bytes, error: OSError) -> None:
-        """A directory could not be read; if it is just gone, what is recorded below gets a second look."""
+        """Report an unreadable directory; if it is just gone, its records get a second look."""
         if error.errno not in directories.GONE:
             self._unreadable(path, error)
             records.skip_below(path + b"/" if path else b"")
 
     def _turned_into_file(self, walk: Walk, path: bytes) -> None:
-        """What was listed as a directory is none by now. A record of its name gets a second look anyway."""
+        """Handle a listed directory that is none now. A record of its name gets a second look anyway."""
         frame = walk.top()
         if frame is None or self._state.recorded(FileRef(self._source, os.fsdecode(path))) is not None:
             return
@@ -384,7 +382,7 @@ class _Scan:
             self._meet(path, self._seen(now), known=False)
 
     def _compare_files(self, frame: Frame, records: RecordCursor) -> bytes:
-        """Compare entries up to the next directory, and return its path; empty: that was all."""
+        """Compare entries up to the next directory, and return its path; empty: no entry is left."""
         descriptor, prefix, entries, stat = frame.descriptor, frame.prefix, frame.entries, os.stat
         row = records.row
         while frame.index < len(entries) or frame.turn():
@@ -413,7 +411,7 @@ class _Scan:
                 self._meet_any(frame, name, now, known=False)
                 continue
             seen = now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino, now.st_dev
-            is_same = row[1:6] == seen or queries.unfolded(row) == seen  # those beyond 63 bits
+            is_same = row[1:6] == seen or queries.unfolded(row) == seen  # values beyond 63 bits
             if is_same and row[6] and now.st_mode & 0o170000 == 0o100000:
                 self._files += 1
             else:
@@ -430,7 +428,7 @@ class _Scan:
             self._meet(frame.prefix + name, self._seen(now), known=known)
 
     def _meet(self, path: bytes, now: FileStat | Irregular, *, known: bool) -> None:
-        """Something is at `path`; `known`: there may be a record of it, to be compared in full."""
+        """Judge what is at `path`; `known`: it may have a record, to be compared in full."""
         text = os.fsdecode(path)
         if not self._rules.wants_file(text):
             self._skip_by_name(text, is_directory=False)
@@ -490,7 +488,7 @@ class _Scan:
                 self._unreadable(verdict.directory, verdict.error)
 
     def _hide(self, verdict: Hidden) -> None:
-        """A recorded file is out of sight: count it, and name its directory once."""
+        """Count a recorded file that is out of sight, and report its directory once."""
         self._hidden += 1
         if verdict.directory == self._hidden_in:
             return

@@ -1,12 +1,12 @@
 """The disk's side of a scan: a walk in the byte order of full paths, and a second look at what it missed.
 
 The walk goes from descriptor to descriptor and follows no symbolic link. It holds the listings of the
-directories between the root and here, and at most `MOST_OPEN` descriptors, however deep it goes.
+directories on the way from the root, and at most `MOST_OPEN` descriptors, however deep it goes.
 
-A listing may miss files that exist, a directory whose file system is unmounted looks empty, and one that
-became a symbolic link still leads to its files, though not for us. So a file is absent only if its name leads
-nowhere, a later listing of its directory does not have it either, and nothing hides its place: no link, no
-other device, no mount that holds none of our files. What is hidden is out of sight.
+A listing may miss files that exist, an unmounted directory looks empty, and a directory that became a
+symbolic link still leads to its files. So a file is absent only if its name leads nowhere, a later listing of
+its directory does not have it, and nothing hides its place: no link, no other device, no mount that holds no
+recorded file. What is hidden is out of sight.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _CHUNK = 1 << 16
 _MOST_ASKED = 256
 _RUN = 1 << 14
 _PIECE, _IN_HAND = 512, 4096
-"""Names that are packed together, and of a directory in hand."""
+"""How many names are packed together, and how many of a directory are in hand."""
 
 
 class Names:
-    """Names in the order of bytes, each once. What is more than a run waits compressed, run by run."""
+    """Names in the order of bytes, each once. Those after the first run are kept compressed, run by run."""
 
     def __init__(self, names: Iterator[str]) -> None:
         self._first = _run(names)
@@ -55,7 +55,7 @@ class Names:
 
 
 def _run(names: Iterator[str]) -> list[bytes]:
-    """The next of `names`, sorted. All are encoded at once: no name holds a NUL."""
+    """Return the next run of `names`, sorted. All are encoded at once: no name holds a NUL."""
     some = set(islice(names, _RUN))
     return sorted(os.fsencode("\0".join(some)).split(b"\0")) if some else []
 
@@ -65,7 +65,7 @@ def _unpacked(piece: bytes) -> list[bytes]:
 
 
 class Frame:
-    """A directory on the way: its path with trailing slash (empty: the root), and what is still to come."""
+    """A directory on the way: its path with trailing slash (empty: the root), and its remaining entries."""
 
     __slots__ = (
         "_rest",
@@ -82,16 +82,16 @@ class Frame:
     def __init__(self, descriptor: int, prefix: bytes) -> None:
         self.descriptor = descriptor
         self.identity: tuple[int, int] | None = None
-        """Which directory it was when its descriptor was closed."""
+        """Identifies the directory while its descriptor is closed."""
         self.prefix = prefix
         self.names: Names | tuple[()] = ()
         """All of its names, once they are listed."""
         self.entries: list[bytes] = []
-        """Those in hand."""
+        """The names in hand."""
         self.index = self.count = 0
-        """The next in hand; how many were taken in hand."""
+        """The index of the next name in hand, and how many were taken in hand."""
         self.is_whole = True
-        """Its entries so far are files as their rows say, and each of its rows so far has its file."""
+        """So far each entry is a file as its row says, and each row has its file."""
         self._rest: Iterator[bytes] = iter(())
 
     def read(self) -> None:
@@ -100,7 +100,7 @@ class Frame:
         self._rest = iter(self.names)
 
     def turn(self) -> bool:
-        """Take more names in hand, in the place of those that are done; False: there are none."""
+        """Replace the finished names in hand with more; return False if there are none."""
         more = list(islice(self._rest, _IN_HAND))
         self.entries[: self.index] = []
         self.entries += more
@@ -109,7 +109,7 @@ class Frame:
         return bool(more)
 
     def next_directory(self, last: bytes) -> bytes:
-        """Pass over the next entry and return its path, if it is a directory up to `last`; else empty."""
+        """Pass over the next entry and return its path if it is a directory up to `last`; else empty."""
         if self.index < len(self.entries) and (entry := self.entries[self.index]).endswith(b"/"):
             path = self.prefix + entry
             if path <= last:
@@ -119,7 +119,7 @@ class Frame:
         return b""
 
     def turned_into_directory(self, name: bytes) -> None:
-        """A name not listed as a directory is one by now: it moves to where directories sort."""
+        """Move a name that was not listed as a directory, but is one now, to where directories sort."""
         entry = name + b"/"
         while (not self.entries or self.entries[-1] < entry) and self.turn():
             pass
@@ -129,18 +129,18 @@ class Frame:
 
 
 class Walk:
-    """The directories between the root and here; the last one is being read."""
+    """The directories on the way from the root; the last one is being read."""
 
     def __init__(self, root_fd: int) -> None:
         self._root_fd = root_fd
         self._frames: list[Frame] = []
 
     def top(self) -> Frame | None:
-        """The directory that is being read."""
+        """Return the directory that is being read."""
         return self._frames[-1] if self._frames else None
 
     def enter(self, path: bytes) -> Frame:
-        """Go down into the directory `path` (no trailing slash), a child of the top one. Raises OSError."""
+        """Enter the directory `path` (no trailing slash), a child of the top one. Raises OSError."""
         parent = self.top()
         if parent is None:
             descriptor = open_listing(self._root_fd, path)
@@ -156,17 +156,17 @@ class Walk:
         return frame
 
     def resume(self, frame: Frame) -> None:
-        """Open the descriptor of the top directory again if need be. Raises OSError.
+        """Reopen the descriptor of the top directory if necessary. Raises OSError.
 
-        Another directory may have taken its place: the entries that remain are only names to look at.
+        Another directory may have taken its place; then its remaining entries are only names to look at.
         """
         if frame.descriptor < 0 and (frame.index < len(frame.entries) or frame.turn()):
             frame.descriptor = open_listing(self._root_fd, frame.prefix[:-1])
 
     def leave(self) -> None:
-        """Go up again. If the directory above was closed, open the parent of this one, if that is still it.
+        """Go up. If the directory above was closed, open the parent of this one, if that is the same one.
 
-        By its path every component would be opened: in a deep tree, that takes the square of the depth.
+        Opening it by its path opens every component: in a deep tree that costs the square of the depth.
         """
         left = self._frames.pop()
         above = self.top()
@@ -178,7 +178,7 @@ class Walk:
         _close(left)
 
     def close(self) -> None:
-        """Leave all."""
+        """Leave all directories."""
         while self._frames:
             _close(self._frames.pop())
 
@@ -205,7 +205,7 @@ class Missing:
         self._far: BinaryIO | None = None
         self._far_size = 0
         self.lost = False
-        """Some did not fit (no room for temporary files) and wait for the next scan."""
+        """Some did not fit (no room for temporary files); the next scan finds them."""
 
     def add(self, path: bytes) -> None:
         """Keep `path` for later."""
@@ -216,7 +216,7 @@ class Missing:
             self._spill()
 
     def __iter__(self) -> Iterator[bytes]:
-        """All that could be kept."""
+        """Yield all paths that could be kept."""
         rest = b""
         done = 0
         while self._far is not None and done < self._far_size:
@@ -240,7 +240,7 @@ class Missing:
     def _spill(self) -> None:
         try:
             if self._far is None:
-                # Unbuffered: what could not be written must not be tried again when the file is closed.
+                # Unbuffered, so that closing the file does not write again what failed.
                 self._far = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed by `close`
             while self._near:
                 size = self._far.write(self._near)
@@ -254,14 +254,14 @@ class Missing:
 
 
 class Absent(Struct, frozen=True):
-    """Two looks found no file: nothing, or a directory; or, of an empty folder, one that is not empty."""
+    """Two looks found no file, but nothing or a directory; or, for an empty folder, one with content."""
 
     path: bytes
     recorded: Recorded
 
 
 class Present(Struct, frozen=True):
-    """There after all: the first listing missed it, or it came back."""
+    """The file exists: the first listing missed it, or it came back."""
 
     path: bytes
     found: os.stat_result
@@ -275,12 +275,12 @@ class Unknown(Struct, frozen=True):
 
 
 class Hidden(Struct, frozen=True):
-    """Out of sight: the file may be where it was, and cannot be seen."""
+    """The file is out of sight: it may still exist, but cannot be seen."""
 
     directory: bytes
     reason: str
     by_link: bool
-    """A link is meant to stay. A mount or a device that is away may be an accident that hides more."""
+    """A link is meant to stay. A missing mount or device may be an accident that hides more."""
 
 
 def second_look(
@@ -292,11 +292,11 @@ def second_look(
     mounts_stay: bool = False,
     deletes: bool = True,
 ) -> Iterator[Absent | Present | Unknown | Hidden]:
-    """A verdict for every missing path; one Unknown stands for a whole directory.
+    """Yield a verdict for every missing path; one Unknown stands for a whole directory.
 
-    `recorded_of` returns the record as of now; a path that has none any more gets no verdict. `is_ours` says
-    whether recorded files came from the mount at this path (`syncd.sources.root.holds_recorded`);
-    `mounts_stay` and `deletes` as in `Nearest.hides`.
+    `recorded_of` returns the current record; a path without one gets no verdict. `is_ours` says whether
+    recorded files came from the mount at this path (`syncd.sources.root.holds_recorded`); `mounts_stay` and
+    `deletes` are as in `Nearest.hides`.
     """
     place: _Place | None = None
     try:
@@ -315,7 +315,7 @@ def second_look(
 
 
 class _Place:
-    """A directory of missing files, listed again; or what is left of it."""
+    """A directory of missing files, listed again; or the nearest one that is left."""
 
     def __init__(
         self,
@@ -329,7 +329,7 @@ class _Place:
         self._is_ours = is_ours
         self._hides = hides
         self.told = False
-        """An Unknown was yielded: one is enough."""
+        """An Unknown was yielded, and one is enough."""
         self._descriptor = -1
         self._names: Iterator[bytes] = iter(())
         self._listed = b""
@@ -348,7 +348,7 @@ class _Place:
             try:
                 if self._descriptor >= 0:
                     found = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
-                    # A directory took its place, or a name that differs in case alone.
+                    # A directory took its place, or a name that differs only in case.
                     is_other = modes.S_ISDIR(found.st_mode) or not is_spelled(
                         self._root_fd, os.fsdecode(path)
                     )
@@ -359,7 +359,7 @@ class _Place:
         if error is None and self._is_listed(name) and not is_other:
             error = OSError(errno.EAGAIN, "its names change while it is read")
         if error is None and not name and self._descriptor >= 0:
-            return Absent(path, recorded)  # the folder itself holds something, whatever is mounted there
+            return Absent(path, recorded)  # the folder itself has content, whatever is mounted there
         if error is None:
             reason = self._nearest.hides(
                 recorded.stat,
@@ -383,7 +383,7 @@ class _Place:
             raise OSError(errno.EAGAIN, "it changes while it is read")
 
     def _is_listed(self, name: bytes) -> bool:
-        """Whether the listing has `name`, which is no smaller than those that were asked about before."""
+        """Return whether the listing has `name`. Names must be asked in ascending order."""
         while self._listed < name and (listed := next(self._names, None)) is not None:
             self._listed = listed
         return bool(name) and self._listed == name
@@ -394,17 +394,17 @@ class _Place:
 
 
 class Nearest(Struct, frozen=True):
-    """The nearest directory that is there, from a missing file upwards."""
+    """The nearest existing directory, from a missing file upwards."""
 
     device: int
     mount: bytes = b""
-    """The innermost place on the way where something is mounted; empty: nothing is, below the root."""
+    """The innermost mount point on the way; empty: there is none below the root."""
     link: bytes = b""
-    """The way ends at this symbolic link; empty: it does not."""
+    """The symbolic link at which the way ends; empty: it does not."""
     is_whole: bool = True
     """It is the directory of the file itself."""
     changed_ns: int = LATEST_NS
-    """When it changed last, by the kernel's word (ctime)."""
+    """When it last changed, as the kernel says (ctime)."""
 
     def hides(
         self,
@@ -415,14 +415,14 @@ class Nearest(Struct, frozen=True):
         mounts_stay: bool = False,
         deletes: bool = True,
     ) -> str:
-        """Why a file that was recorded with this `stat` is out of sight; empty: it is not, and so it is gone.
+        """Return why a file with this recorded `stat` is out of sight; empty: it is not, so it is gone.
 
-        `devices` returns those of the files in the directory: an overlay shows files of several in one.
+        `devices` returns those of the files in the directory, because an overlay shows files of several.
         `mounts_stay`: the operator says that what is mounted now, and holds recorded files, is there to stay.
 
-        Whatever removes a file changes its directory. One that has not changed since the file did was taken
-        back to an earlier time, with a snapshot of its file system: what came later was never removed. That
-        matters where the source `deletes`.
+        Whatever removes a file changes its directory. If the directory has not changed since the file did, a
+        snapshot of its file system was restored: what came later was never removed. That matters if the
+        source `deletes`.
         """
         if self.link:
             return f"{printable(os.fsdecode(self.link))} is a symbolic link now, and syncd follows none"
@@ -439,7 +439,7 @@ class Nearest(Struct, frozen=True):
 
 
 def nearest(root_fd: int, directory: bytes) -> Nearest:
-    """The way from the root to `directory`, as far as it goes. Raises OSError."""
+    """Return how far the way from the root to `directory` goes. Raises OSError."""
     descriptor = os.dup(root_fd)
     at, way, mounted, mount = b"", directory.split(b"/") if directory else [], mount_of(descriptor), b""
     try:
@@ -463,13 +463,13 @@ def nearest(root_fd: int, directory: bytes) -> Nearest:
 
 
 def devices_in(root_fd: int, directory: bytes) -> frozenset[int]:
-    """The devices of the first regular files of a directory; none where it cannot be listed."""
+    """Return the devices of a directory's first regular files; none if it cannot be listed."""
     found = set()
     with suppress(OSError):
         descriptor = open_listing(root_fd, directory)
         try:
             for name in os.listdir(descriptor)[:_MOST_ASKED]:
-                with suppress(FileNotFoundError):  # others rename and delete
+                with suppress(FileNotFoundError):  # other programs rename and delete
                     stat = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
                     if modes.S_ISREG(stat.st_mode):
                         found.add(stat.st_dev)
@@ -479,7 +479,7 @@ def devices_in(root_fd: int, directory: bytes) -> frozenset[int]:
 
 
 def _is_link(name: bytes, descriptor: int) -> bool:
-    """Whether a link is what could not be opened as a directory. Raises OSError: a directory is there now."""
+    """Return whether a link could not be opened as a directory. Raises OSError: it is a directory now."""
     try:
         found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the watch tree still has to look at, and how long it may sleep before. Pure."""
+"""What the watch tree still has to look at, and how long it may sleep. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PAIR_SECONDS = 0.02
 """How long to wait for the other half of a move before a directory counts as moved out."""
 
 TRIES = 25
-"""Looks at an uncertain directory, one a quiet turn, before its whole source is looked at again."""
+"""Looks at an uncertain directory, one in each quiet turn, before its whole source is looked at again."""
 
 
 class Mode(Enum):
@@ -25,7 +25,7 @@ class Mode(Enum):
 
 
 class Agenda:
-    """All that waits. Each kind is an ordered set, so nothing waits twice."""
+    """Everything that waits. Each kind is an ordered set, so nothing waits twice."""
 
     def __init__(self) -> None:
         self._suspects: dict[Node, dict[str, int]] = {}
@@ -38,11 +38,11 @@ class Agenda:
 
     @property
     def is_placing(self) -> bool:
-        """Whether a directory may be there that has no watch yet, and could have one."""
+        """Return whether a directory may exist that has no watch yet, and could have one."""
         return bool(self._suspects or self._roots or self._visits or self._stale)
 
     def patience(self) -> float | None:
-        """Seconds that the next turn may wait for records; None: without limit, nothing is left to do."""
+        """Return the seconds that the next turn may wait for records; None: nothing is left to do."""
         if self.is_placing or self._removals:
             return 0.0
         return PAIR_SECONDS if self._parked or self._uncertain else None
@@ -50,21 +50,21 @@ class Agenda:
     # ---- places that may hold something else than the map says
 
     def suspect(self, parent: Node, name: str, mask: int = 0) -> None:
-        """Look at the place `name` in `parent`. `mask`: what a record said about it."""
+        """Look at the place `name` in `parent`. `mask` is what a record said about it."""
         names = self._suspects.setdefault(parent, {})
         names[name] = names.get(name, 0) | mask
 
     def take_suspects(self) -> dict[Node, dict[str, int]]:
-        """Parent -> name -> all that records said about it."""
+        """Return parent -> name -> what records said about it."""
         suspects, self._suspects = self._suspects, {}
         return suspects
 
     def suspect_root(self, source: str) -> None:
-        """Look whether the source's root still is what it was."""
+        """Check whether the source's root is still the same."""
         self._roots[source] = None
 
     def take_roots(self) -> list[str]:
-        """Sources whose root is suspect."""
+        """Return the sources whose root is suspect."""
         roots, self._roots = self._roots, {}
         return list(roots)
 
@@ -75,42 +75,42 @@ class Agenda:
         self._visits.append((node, mode))
 
     def take_visits(self, limit: int) -> Iterator[tuple[Node, Mode]]:
-        """The next ones, including those that are added while they are taken."""
+        """Yield the next ones, including those that are added while they are taken."""
         while self._visits and limit > 0:
             limit -= 1
             yield self._visits.popleft()
 
     def look_at_all(self, source: str) -> None:
-        """Visit the whole source, once no other visit waits: a second loss of records adds nothing then."""
+        """Visit the whole source once no other visit waits, so that a second loss of records adds nothing."""
         self._stale[source] = None
 
     def take_stale(self) -> list[str]:
-        """Sources to be visited as a whole; none while other visits wait."""
+        """Return the sources to visit as a whole; none while other visits wait."""
         if self._visits:
             return []
         stale, self._stale = self._stale, {}
         return list(stale)
 
     def drop_source(self, source: str) -> None:
-        """The source is no longer watched. Its nodes need no removal: they have no path."""
+        """Forget a source that is no longer watched. Its nodes may stay, because they have no path."""
         self._stale.pop(source, None)
 
     # ---- directories whose path leads elsewhere at the moment
 
     def mistrust(self, node: Node) -> None:
-        """The path of this directory leads elsewhere. A record that explains it should be on its way."""
+        """Note that this directory's path leads elsewhere. A record that explains it should be on its way."""
         self._uncertain.setdefault(node, 0)
 
     def trust(self, node: Node) -> None:
-        """The directory was entered, or is not watched any more."""
+        """Note that the directory was entered, or is no longer watched."""
         self._uncertain.pop(node, None)
 
     def uncertain(self) -> list[Node]:
-        """The directories that are mistrusted."""
+        """Return the directories that are mistrusted."""
         return list(self._uncertain)
 
     def is_hopeless(self, node: Node, *, quiet: bool) -> bool:
-        """Count one more failed look, if no record could have come before it; True after too many."""
+        """Count a failed look, if no record could have come before it; return whether it is one too many."""
         if quiet and node in self._uncertain:
             self._uncertain[node] += 1
         return self._uncertain.get(node, 0) > TRIES
@@ -118,15 +118,15 @@ class Agenda:
     # ---- directories that have left their place
 
     def park(self, node: Node, turn: int) -> None:
-        """The directory left its place in this turn, and may turn up elsewhere."""
+        """Note that the directory left its place in this turn; it may turn up elsewhere."""
         self._parked[node] = turn
 
     def unpark(self, node: Node) -> None:
-        """The directory turned up, or is forgotten."""
+        """Note that the directory turned up, or is forgotten."""
         self._parked.pop(node, None)
 
     def take_expired(self, turn: int) -> list[Node]:
-        """Those parked before this turn."""
+        """Return the directories parked before this turn."""
         expired = [node for node, since in self._parked.items() if since < turn]
         for node in expired:
             self.unpark(node)
@@ -139,9 +139,9 @@ class Agenda:
         self._removals[watch] = None
 
     def keep(self, watch: int) -> None:
-        """The directory is wanted again."""
+        """Keep a watch, because its directory is wanted after all."""
         self._removals.pop(watch, None)
 
     def take_removals(self, limit: int) -> list[int]:
-        """The next ones. The kernel queues a record for each, so take only a few at once."""
+        """Return the next watches to end; few at once, because the kernel queues a record for each."""
         return [self._removals.popitem()[0] for _ in range(min(limit, len(self._removals)))]

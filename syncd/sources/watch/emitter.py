@@ -1,7 +1,7 @@
 """The thread that reads events: a watchdog emitter for all sources on one inotify descriptor.
 
-watchdog starts, stops and joins it, but its queue is not used: that queue has no bound, and its thread ends
-with the first exception of a handler. The emitter reports to `WatchReports` itself. The observer's own thread
+watchdog starts, stops and joins it, but its queue is not used: the queue has no bound, and its thread ends
+with a handler's first exception. The emitter reports to `WatchReports` itself. The observer's own thread
 waits on an empty queue, and this one in poll(): neither wakes up while nothing happens.
 """
 
@@ -35,7 +35,7 @@ _COUNTS_A_TURN = 64
 
 
 class Canary:
-    """A file whose opening makes an event on the descriptor and writes nothing.
+    """A file that makes an event on the descriptor when it is opened, and that nothing writes.
 
     It is in memory and has no name: no other process can open or remove it, and a kill leaves nothing behind.
     """
@@ -47,7 +47,7 @@ class Canary:
         self._problem: str | None = None
 
     def place(self, kernel: Inotify) -> None:
-        """Watch the file, and make it if need be. If that fails, `watch` is None, and one warning says so."""
+        """Watch the file, made if necessary. On failure, `watch` is None, and one warning is logged."""
         try:
             if self._fd < 0:
                 self._fd = os.memfd_create("syncd-canary")
@@ -63,7 +63,7 @@ class Canary:
         os.close(os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -87,11 +87,11 @@ class InotifyEmitter(EventEmitter):
         self.name = "syncd-watch"
         self.failure: BaseException | None = None
         self.handled = 0
-        """Turns that brought records: proof that events arrive, as the canary is."""
+        """Turns that brought records. Like the canary, they prove that events arrive."""
         self.reports = reports
         self.canary = Canary()
         self.statuses: Mapping[str, WatchStatus] = reports.status({source.name: 0 for source in sources})
-        """As of the end of the last turn; replaced, never changed."""
+        """The status after the last turn; replaced, never changed."""
         self._kernel = kernel
         self._sources = sources
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -115,11 +115,11 @@ class InotifyEmitter(EventEmitter):
     # ---- for other threads -------------------------------------------------------------------------------
 
     def place_all(self) -> threading.Event:
-        """Watch every source. The event is set when all watches are in place, or the thread has ended."""
+        """Watch every source. The event is set when all watches are placed, or the thread has ended."""
         return self._ask(self._roots.place_all, settled=True)
 
     def rewatch(self, source: str) -> threading.Event:
-        """Drop the watches of one source and place them again. The event as for `place_all`."""
+        """Drop the watches of one source and place them again. The event is as in `place_all`."""
         return self._ask(lambda: self._roots.rewatch(source), settled=True)
 
     def tick(self) -> threading.Event:
@@ -131,21 +131,21 @@ class InotifyEmitter(EventEmitter):
         return self._ask(lambda: self._rescan_all(reason), settled=False)
 
     def on_thread_stop(self) -> None:
-        """watchdog's hook of `stop`: interrupt the wait."""
+        """Interrupt the wait, as watchdog's hook of `stop`."""
         with self._lock:
             if not self._is_closed:
                 os.eventfd_write(self._wake, 1)
 
     def join(self, timeout: float | None = None) -> None:
-        """As `threading.Thread.join`, with a limit: watchdog sets none, and a sink may hang."""
+        """Like `threading.Thread.join`, with a limit: watchdog sets none, and a sink may hang."""
         super().join(_STOP_SECONDS if timeout is None else timeout)
 
     def is_working(self) -> bool:
-        """Whether the thread runs and has not failed."""
+        """Return whether the thread runs and has not failed."""
         return self.is_alive() and self.failure is None
 
     def close(self) -> None:
-        """Release the descriptors and all who wait; also for a thread that never ran."""
+        """Release the descriptors and all waiting callers, even if the thread never ran."""
         with self._lock:
             if self._is_closed:
                 return
@@ -172,21 +172,21 @@ class InotifyEmitter(EventEmitter):
     # ---- the thread --------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """watchdog's loop; its end does not go unnoticed."""
+        """Run watchdog's loop, and note how it ends."""
         try:
             super().run()
-        except BaseException as error:  # whatever it was, the thread has ended and has to say so
+        except BaseException as error:  # whatever it was, it ended the thread
             self.failure = error
             log.critical("watching has failed and will be restarted", exc_info=error)
         finally:
             self.close()
 
     def queue_events(self, timeout: float) -> None:
-        """One turn. watchdog calls it in a loop; its `timeout` is not needed."""
+        """Do one turn. watchdog calls it in a loop; its `timeout` is not needed."""
         self.turn(0.0 if self.reports.is_counting else self._tree.work.patience())
 
     def turn(self, patience: float | None) -> bool:
-        """Wait so many seconds (None: without limit) for anything, and handle it. False: nothing is left."""
+        """Wait so many seconds (None: no limit) for anything, and handle it. False: nothing is left."""
         ready = {fd for fd, _ in self._poll.poll(None if patience is None else patience * 1000)}
         if self._wake in ready:
             os.eventfd_read(self._wake)
@@ -230,7 +230,7 @@ class InotifyEmitter(EventEmitter):
         return files
 
     def _report(self, files: Mapping[Node, Iterable[bytes]], before: Mapping[Node, str]) -> dict[Node, str]:
-        """Report the files of all directories that have another path than `before`; returns the paths now."""
+        """Report the files of all directories whose path is not that in `before`; return the paths now."""
         paths = {}
         for node, names in files.items():
             path = self._tree.map.path(node)

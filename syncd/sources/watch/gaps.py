@@ -1,4 +1,4 @@
-"""How much of a source is watched: the gaps, why they are there, and what would close them. Pure."""
+"""How much of a source is watched: the gaps, their reasons, and the remedies. Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from syncd.core.paths import printable
 from syncd.core.words import counted
 
 MAX_GAPS = 1000
-"""Gaps remembered one by one; with more of them the whole source is polled."""
+"""Gaps remembered one by one; with more, the whole source is polled."""
 
 MAX_SUBTREES = 1000
-"""Subtrees of one source to scan at once; more of them become one, the directory that they share."""
+"""Subtrees of one source to scan at once; more of them are merged into their common directory."""
 
 
 class GapKind(Enum):
@@ -26,12 +26,12 @@ class GapKind(Enum):
 
 
 class Gap(Struct):
-    """A directory that is not watched, nor what is below it."""
+    """A directory that is not watched, with everything below it."""
 
     kind: GapKind
     reason: str
     directories: int = 1
-    """Itself and, where they have been counted, those below it."""
+    """Itself and, if they were counted, those below it."""
 
 
 class WatchStatus(Struct, frozen=True):
@@ -41,11 +41,11 @@ class WatchStatus(Struct, frozen=True):
     """``events`` or ``polling``: the whole source has to be scanned at a shorter interval."""
     watches: int
     directories: int
-    """Known ones, watched or not."""
+    """Known directories, watched or not."""
     overflows: int
     """How often the kernel's queue was full and events were lost, since the start."""
     reason: str
-    """Why it is not ``events`` for every directory; empty if it is."""
+    """Why not every directory has ``events``; empty: every one has."""
     unwatched: tuple[str, ...]
     """Subtrees that have to be polled; ``("",)`` for the whole source."""
 
@@ -55,13 +55,13 @@ class Gaps:
 
     def __init__(self) -> None:
         self.polled = ""
-        """Why there are no events at all from this source; empty if there are."""
+        """Why no events come from this source; empty: they do."""
         self._gaps: dict[str, Gap] = {}
         self._whole: Gap | None = None
         self._limit_said = False
 
     def add(self, path: str, gap: Gap) -> tuple[str, Gap] | None:
-        """A directory cannot be watched. Returns what is new: this gap, or that there are too many."""
+        """Note that a directory cannot be watched; return the news: this gap, or that there are too many."""
         known = self._gaps.get(path)
         if known is None and len(self._gaps) >= MAX_GAPS:
             if self._whole is not None:
@@ -74,11 +74,11 @@ class Gaps:
         return path, gap
 
     def close(self, path: str) -> None:
-        """The directory is watched now."""
+        """Note that the directory is watched now."""
         self._gaps.pop(path, None)
 
     def drop(self, path: str) -> None:
-        """The directory is not at this place any more, and so nothing below it is."""
+        """Note that the directory, with everything below it, is no longer at this place."""
         self._gaps.pop(path, None)
         if self._gaps:
             below = path + "/" if path else ""
@@ -86,45 +86,45 @@ class Gaps:
                 del self._gaps[gap]
 
     def clear(self) -> None:
-        """Start again: nothing is known to be missing."""
+        """Forget all gaps."""
         self.polled = ""
         self._gaps.clear()
         self._whole = None
         self._limit_said = False
 
     def at(self, path: str) -> Gap | None:
-        """The gap at exactly this path."""
+        """Return the gap at exactly this path."""
         return self._gaps.get(path)
 
     def paths(self) -> list[str]:
-        """The directories at the top of what is not watched; some of them where there are too many."""
+        """Return the topmost directories that are not watched; only some if there are too many."""
         return list(self._gaps)
 
     @property
     def is_whole(self) -> bool:
-        """There are more gaps than are remembered one by one."""
+        """Return whether there are more gaps than are remembered one by one."""
         return self._whole is not None
 
     def has(self, directory: str, kind: GapKind) -> bool:
-        """Whether one of the gaps directly in this directory is of this kind."""
+        """Return whether one of the gaps directly in this directory is of this kind."""
         return any(
             gap.kind is kind and path.rpartition("/")[0] == directory for path, gap in self._gaps.items()
         )
 
     def beyond_limit(self, watches: int) -> int:
-        """Directories that the watch limit leaves out, as far as they have been counted."""
+        """Return how many directories the watch limit leaves out, as far as they were counted."""
         if self._whole is not None and self._whole.kind is GapKind.LIMIT:
             return max(0, self._whole.directories - watches)
         return sum(gap.directories for gap in self._gaps.values() if gap.kind is GapKind.LIMIT)
 
     def is_limit_news(self) -> bool:
-        """The limit has been reached, and this has not been asked since."""
+        """Return whether the limit was reached and this is the first call since."""
         reached = self.beyond_limit(0) > 0
         news, self._limit_said = reached and not self._limit_said, reached
         return news
 
     def status(self, watches: int, overflows: int, remedy: str) -> WatchStatus:
-        """The status. `remedy` is the command that would lift the watch limit."""
+        """Return the status. `remedy` is the command that raises the watch limit."""
         limited = self.beyond_limit(watches)
         others = [(path, gap) for path, gap in sorted(self._gaps.items()) if gap.kind is not GapKind.LIMIT]
         directories = watches + limited + len(others)
@@ -149,7 +149,7 @@ class Gaps:
 
 
 def merge_subtrees(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Subtree -> reason, of one source: those that are not inside others, at most `MAX_SUBTREES`."""
+    """Return subtrees of a source, with reasons: none inside another, at most `MAX_SUBTREES`."""
     kept = [subtree for subtree in reasons if not _inside_another(subtree, reasons)]
     if len(kept) > MAX_SUBTREES:
         common = _common_directory(kept)

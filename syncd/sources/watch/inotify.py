@@ -1,4 +1,4 @@
-"""inotify as the kernel offers it: one descriptor, its watches, its records. No decision is made here.
+"""inotify as the kernel offers it: one descriptor, its watches, its records. It makes no decisions.
 
 Source: inotify(7); Linux 2.6.36 or later. Directories are named by descriptor, never by path: between
 a look at a path and a watch on it another directory may take its place.
@@ -31,9 +31,9 @@ MASK_ADD = 0x20000000
 ISDIR = 0x40000000
 
 CONTENT = CREATE | MODIFY | CLOSE_WRITE | MOVED_FROM | MOVED_TO | DELETE | DELETE_SELF | ONLYDIR | EXCL_UNLINK
-"""What a directory is watched for. Nothing that reading, listing or stat causes."""
+"""The events of a directory that are watched: none that reading, listing or stat causes."""
 NAMES = CREATE | MOVED_FROM | MOVED_TO | DELETE
-"""What changes which entries a directory has."""
+"""The events that change which entries a directory has."""
 ROOT = CONTENT | MOVE_SELF
 """For a directory whose parent is not watched."""
 ABOUT_ITSELF = DELETE_SELF | MOVE_SELF | UNMOUNT | IGNORED
@@ -48,13 +48,13 @@ _RECORD = struct.Struct("iIII")
 _READ_BYTES = 64 << 10
 _READS_AT_ONCE = 4
 _LIMITS = "/proc/sys"
-# Each limit by two names: that of the first user namespace, and that of the namespace of this process.
+# Each limit has two names: in the first user namespace, and in the namespace of this process.
 _WATCHES = ("fs.inotify.max_user_watches", "user.max_inotify_watches")
 _INSTANCES = ("fs.inotify.max_user_instances", "user.max_inotify_instances")
 
 
 class Record(NamedTuple):
-    """One inotify record. `name` is empty where the record is about the watched directory itself."""
+    """One inotify record. `name` is empty if the record is about the watched directory itself."""
 
     watch: int
     mask: int
@@ -71,11 +71,11 @@ class Inotify:
         self._fd = self._checked(self._libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
 
     def fileno(self) -> int:
-        """The descriptor, to wait on; -1 once closed."""
+        """Return the descriptor, to wait on; -1 once closed."""
         return self._fd
 
     def add(self, directory_fd: int, mask: int) -> int:
-        """Watch an open directory, or change its watch. The same directory has the same number, always.
+        """Watch an open directory, or change its watch; return the watch, always the same for a directory.
 
         Raises OSError: ENOSPC or ENOMEM (watches exhausted), EACCES (not readable).
         """
@@ -83,11 +83,11 @@ class Inotify:
         return self._checked(self._libc.inotify_add_watch(self._fd, path, mask))
 
     def remove(self, watch: int) -> bool:
-        """End a watch; False if the kernel had ended it already."""
+        """End a watch; return False if the kernel had already ended it."""
         return bool(self._libc.inotify_rm_watch(self._fd, watch) == 0)
 
     def read(self) -> list[Record]:
-        """What has happened so far, oldest first, some 256 KiB at most; empty if nothing has."""
+        """Return what has happened so far, oldest first, about 256 KiB at most; empty: nothing."""
         records: list[Record] = []
         for _ in range(_READS_AT_ONCE):
             try:
@@ -113,7 +113,7 @@ class Inotify:
 
 
 def parse(data: bytes) -> list[Record]:
-    """The records in what one read returned."""
+    """Return the records in what one read returned."""
     records = []
     offset = 0
     while offset < len(data):
@@ -126,38 +126,38 @@ def parse(data: bytes) -> list[Record]:
 
 
 def watch_limit() -> int | None:
-    """How many watches this user may have: the smallest limit that counts; None when none can be read."""
+    """Return how many watches this user may have, the smallest limit that counts; None: unknown."""
     return min(_limits(_WATCHES).values(), default=None)
 
 
 def watches_remedy(missing: int) -> str:
-    """The ``sysctl`` line that makes room for `missing` more watches, with some to spare."""
+    """Return the ``sysctl`` line that makes room for `missing` more watches, and some spare ones."""
     limit = watch_limit() or 0
     wanted = max(limit + limit // 4, limit + missing + missing // 4)
     return _remedy(_WATCHES, -(-wanted // 8192) * 8192)
 
 
 def instances_remedy() -> str:
-    """The ``sysctl`` line that allows this user more inotify instances."""
+    """Return the ``sysctl`` line that allows this user more inotify instances."""
     limit = min(_limits(_INSTANCES).values(), default=128)
     return _remedy(_INSTANCES, max(256, 2 * limit))
 
 
 def queue_limit() -> int | None:
-    """How many events an instance holds before it drops some; None when that cannot be read."""
+    """Return how many events an instance holds before it drops some; None: unknown."""
     return _limit("fs.inotify.max_queued_events")
 
 
 def _remedy(names: tuple[str, str], wanted: int) -> str:
     limits = _limits(names)
     too_low = [name for name, limit in limits.items() if limit < wanted]
-    if len(set(limits.values())) < 2:  # outside a user namespace of its own, both names mean one number
+    if len(set(limits.values())) < 2:  # outside its own user namespace, both names stand for one number
         too_low = [names[0]]
     return f"sysctl {' '.join(f'{name}={wanted}' for name in too_low)}"
 
 
 def _limits(names: tuple[str, str]) -> dict[str, int]:
-    """Those that can be read. The kernel enforces the limit of every user namespace around a process."""
+    """Return the readable ones. The kernel enforces the limit of every user namespace around a process."""
     limits = {name: _limit(name) for name in names}
     return {name: limit for name, limit in limits.items() if limit is not None}
 

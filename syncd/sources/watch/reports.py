@@ -1,7 +1,7 @@
-"""What the watch tree has to say, on its way to the daemon: changed files, subtrees to scan, gaps.
+"""Carries the watch tree's reports to the daemon: changed files, subtrees to scan, gaps.
 
-An exception of the sink does not end the thread that reads events: it is logged, and instead of what the sink
-did not take, a scan of the whole source is asked for.
+An exception of the sink does not end the thread that reads events. It is logged, and a scan of the whole
+source replaces what the sink did not take.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger("syncd.watch")
 
 
 class WatchSink(Protocol):
-    """Called by the thread that reads events: has to be quick, and never waits for a `Watcher`."""
+    """Called by the thread that reads events. It has to be quick, and must not wait for a `Watcher`."""
 
     def changed(self, source: str, path: str) -> None:
         """Look at this path: a file, or absent."""
@@ -38,7 +38,7 @@ class WatchReports:
         self.gaps = {source.name: Gaps() for source in sources}
         self.overflows = 0
         self.is_muted = False
-        """A successor has taken over: nothing is passed on any more."""
+        """A successor has taken over: nothing more is passed on."""
         self._roots = {source.name: source.root for source in sources}
         self._rules = rules
         self._markers = {source.name: source.exclude_if_present for source in sources}
@@ -50,8 +50,8 @@ class WatchReports:
     # ---- files and subtrees
 
     def changed(self, source: str, directory: str, name: str) -> None:
-        """This file may have changed, or the folder `name` with its slash; empty: the `directory` itself. It
-        is passed on at once, if the rules want it. The directory of a marker is scanned.
+        """Pass on at once a file that may have changed, if the rules want it. `name` is a folder with its
+        slash, or empty for the `directory` itself. The directory of a marker is scanned.
         """
         if name in self._markers[source]:
             self.rescan(source, directory, f"{name} came, changed or went")
@@ -65,11 +65,11 @@ class WatchReports:
             self.rescan(source, "", "a change could not be passed on")
 
     def rescan(self, source: str, subtree: str, reason: str) -> None:
-        """This subtree has to be scanned. Passed on at the end of the turn, together with the others."""
+        """Have a subtree scanned. The request is passed on at the end of the turn, with the others."""
         self._rescans.setdefault(source, {}).setdefault(subtree, reason)
 
     def alarm(self, source: str, subtree: str, reason: str) -> None:
-        """As `rescan`, for something unusual: it is logged too, unless a larger subtree is scanned."""
+        """Like `rescan`, for something unusual: it is also logged, unless a larger subtree is scanned."""
         self._alarms.add((source, subtree))
         self.rescan(source, subtree, reason)
 
@@ -93,7 +93,7 @@ class WatchReports:
     # ---- what is not watched
 
     def polled(self, source: str, reason: str, *, first: bool) -> None:
-        """No events come from this source. `first`: a scan follows anyway."""
+        """Note that no events come from this source. `first`: a scan follows anyway."""
         gaps = self.gaps[source]
         news = gaps.polled != reason
         gaps.clear()
@@ -104,7 +104,7 @@ class WatchReports:
                 self.rescan(source, "", reason)
 
     def unwatched(self, source: str, path: str, error: OSError) -> None:
-        """This directory cannot be watched. Logged once for each, the watch limit once for each source."""
+        """Note that a directory cannot be watched. Logged once each; the watch limit once for each source."""
         if error.errno in inotify.NO_ROOM:
             gap = Gap(GapKind.LIMIT, "watch limit reached")
         elif error.errno in inotify.UNREADABLE:
@@ -114,7 +114,7 @@ class WatchReports:
         self.gap(source, path, gap)
 
     def gap(self, source: str, path: str, gap: Gap) -> None:
-        """This directory is not watched."""
+        """Note that a directory is not watched."""
         news = self.gaps[source].add(path, gap)
         if news is None:
             return
@@ -127,11 +127,11 @@ class WatchReports:
 
     @property
     def is_counting(self) -> bool:
-        """Whether directories beyond the watch limit are still to be counted."""
+        """Return whether directories beyond the watch limit still have to be counted."""
         return bool(self._to_count)
 
     def count(self, limit: int) -> None:
-        """Count directories beyond the watch limit, so many listings at most, so that the advice is right."""
+        """Count directories beyond the watch limit, in at most `limit` listings, for the right advice."""
         for _ in range(min(limit, len(self._to_count))):
             source, path, gap = self._to_count.pop()
             for name in _directories(f"{self._roots[source]}/{path}"):
@@ -141,7 +141,7 @@ class WatchReports:
                     self._to_count.append((source, below, gap))
 
     def say_limits(self, watches: Mapping[str, int]) -> None:
-        """Log, once for each source, how far the watch limit reached; `watches` of each are in place."""
+        """Log, once for each source, how far the watch limit reached; `watches` counts those in place."""
         for source, gaps in self.gaps.items():
             if gaps.is_limit_news():
                 missing = gaps.beyond_limit(watches[source])
@@ -152,7 +152,7 @@ class WatchReports:
                 )  # fmt: skip
 
     def status(self, watches: Mapping[str, int]) -> dict[str, WatchStatus]:
-        """Of every source, `watches` of which are in place."""
+        """Return the status of every source, with the number of its `watches`."""
         statuses = {}
         for source, gaps in self.gaps.items():
             missing = gaps.beyond_limit(watches[source])
@@ -166,4 +166,4 @@ def _directories(path: str) -> list[str]:
         with os.scandir(path) as entries:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError:
-        return []  # it is only a count
+        return []  # only a count

@@ -42,7 +42,7 @@ class WatchedRoots:
         self._due: dict[str, str] = {}
 
     def place_all(self) -> None:
-        """Watch every root that is there. Nothing is reported: a scan follows."""
+        """Watch every root that exists. Nothing is reported: a scan follows."""
         for source in self._sources:
             self._check(source, first=True)
 
@@ -59,9 +59,9 @@ class WatchedRoots:
             self._check(source, first=False)
 
     def settle(self) -> None:
-        """Ask for the scans of new roots, once all in them is watched.
+        """Request the scans of new roots, once everything in them is watched.
 
-        Not before: a scan that runs ahead of the watches would miss what changes behind it.
+        A scan that runs ahead of the watches would miss changes behind it.
         """
         if not self._tree.work.is_placing:
             for source, reason in self._due.items():
@@ -69,7 +69,7 @@ class WatchedRoots:
             self._due.clear()
 
     def tick(self) -> None:
-        """Look at every root, and try again what could not be watched."""
+        """Look at every root, and retry what could not be watched."""
         for source in self._sources:
             self._check(source, first=False)
             gaps = self._reports.gaps[source]
@@ -83,7 +83,7 @@ class WatchedRoots:
                     self._tree.work.suspect(parent, name)
 
     def mounts_changed(self) -> None:
-        """The mount table changed: look at what is mounted on, over or under a root."""
+        """Look at what is now mounted on, over or under a root."""
         for point in self._mounts.refresh():
             for source in self._sources.values():
                 if source.root == point or source.root.startswith(point.rstrip("/") + "/"):
@@ -92,7 +92,7 @@ class WatchedRoots:
                     self._mounted_in(source, point[len(source.root) + 1 :])
 
     def overflowed(self) -> None:
-        """The kernel's queue was full: any change at all may have been lost."""
+        """Scan and look at everything: the kernel's queue was full, so any change may have been lost."""
         self._reports.overflows += 1
         log.warning("the kernel's event queue was full, events were lost; everything is scanned again")
         for source in self._sources:
@@ -110,7 +110,7 @@ class WatchedRoots:
     def _check(self, name: str, *, first: bool) -> None:
         root = self._sources[name].root
         if remote := self._mounts.remote_type(root):
-            # This thread never touches such a root: its server may be down.
+            # This thread never touches such a root, because its server may be down.
             self._withdraw(
                 name, f"{remote}: the kernel does not report what other machines change there", first
             )

@@ -1,22 +1,22 @@
-"""The watched directories of all sources, kept right while other programs move them.
+"""The watched directories of all sources, kept up to date while other programs move them.
 
 Records of inotify are hints about the past; paths are resolved in the present. So no record is ever applied
 to the map by itself. A record that a directory came, went or moved makes its place (parent and name) a
-*suspect*, and a suspect is looked at: the parent is opened and must still be the directory with the parent's
-watch, the entry is opened relative to it, and adding a watch to what was opened tells which directory that
-is, since the kernel answers with the same number for the same directory:
+*suspect*, and a suspect is looked at. The parent is opened and must still be the directory with the parent's
+watch. The entry is opened relative to it. Adding a watch to it tells which directory it is, because the
+kernel returns the same number for the same directory:
 
 - the number that the place has in the map: nothing happened;
 - a number that another place has or had: the directory moved here, with everything below it;
 - a new number: a new directory. Its watch is in place now; then it is listed, through a descriptor that is
   proven to be that directory, and what is found is reported and watched in turn;
-- nothing there: whatever the map has there is *parked*. If the next records do not reveal it
+- nothing there: the directory that the map has there is *parked*. If the next records do not reveal it
   elsewhere, it left the sources, and its watches end.
 
-So moves need no cookies, and it does not matter when the two halves of one are read. A parent that cannot be
-entered (it has moved on, and its own record is still to come) is *uncertain* and is listed again until it
-can be. All of this may be repeated without harm, so records may be late, doubled or about something that no
-longer exists; after lost records every place is looked at again.
+So moves need no cookies, and their two halves may be read at any time. A parent that cannot be entered (it
+has moved on, and its own record is still to come) is *uncertain* and is listed again until it can be. All of
+this may be repeated without harm, so records may be late, doubled or about something that no longer exists;
+after lost records every place is looked at again.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class WatchTree:
         self.map = WatchMap()
         self.work = Agenda()
         self.moves = 0
-        """How many directories have been found in another place: paths from before may be wrong."""
+        """How many directories were found in another place: older paths may be wrong."""
         self._kernel = kernel
         self._mounts = mounts
         self._roots = {source.name: source.root for source in sources}
@@ -67,18 +67,18 @@ class WatchTree:
         self._turn = 0
 
     def hint(self, node: Node, name: str, mask: int) -> None:
-        """A record about a directory called `name` in `node`."""
-        # Changed attributes only matter while it could not be watched.
+        """Take a record about a directory called `name` in `node`."""
+        # Changed attributes matter only while it could not be watched.
         if not (mask & inotify.ATTRIB and name in node.children):
             self.work.suspect(node, name, mask)
 
     def heard_of(self, node: Node, name: str) -> None:
-        """A record about a file: if it marks its directory, all that is below it comes or goes."""
+        """Take a record about a file: if it marks its directory, everything below comes or goes."""
         if name in self._sources[node.source].exclude_if_present:
             self.work.visit(node, Mode.DEEP)
 
     def lost(self, node: Node, mask: int) -> None:
-        """A record about a watched directory itself: deleted, moved (a root), unmounted, not watched now."""
+        """Take a record about a watched directory itself: deleted, moved (a root), unmounted, unwatched."""
         path = self.map.path(node)
         if mask & inotify.UNMOUNT and path is not None:
             self._reports.alarm(node.source, path, "unmounted")
@@ -100,7 +100,7 @@ class WatchTree:
         self.work.visit(self.map.add_root(source, watch), Mode.FIRST)
 
     def drop_root(self, source: str) -> bool:
-        """Forget every directory of the source. False if there was none."""
+        """Forget every directory of the source; return False if there was none."""
         self.work.drop_source(source)
         root = self.map.root(source)
         if root is not None:
@@ -108,7 +108,7 @@ class WatchTree:
         return root is not None
 
     def turn(self, *, quiet: bool) -> None:
-        """Do a bounded amount of what waits. `quiet`: no records have come since the last turn."""
+        """Do a bounded amount of the waiting work. `quiet`: no records have come since the last turn."""
         self._turn += 1
         suspects = self.work.take_suspects()
         self._say_departures(suspects)
@@ -127,11 +127,11 @@ class WatchTree:
             self._kernel.remove(watch)
 
     def _say_departures(self, suspects: Mapping[Node, Mapping[str, int]]) -> None:
-        """Report each place that a directory left, whatever has come there since: a scan may have seen it.
+        """Report each place that a directory left, even if another came there: a scan may have seen it.
 
-        The paths are those from before the look. If one is no longer right, a directory above it has moved,
-        and the place that this one left is among the suspects or will be. Nothing is reported for a directory
-        that was deleted while it was watched (its watch has ended): each file in it was reported.
+        The paths are those from before the look. If one is wrong by now, a directory above it has moved, and
+        the place that this one left is or will be a suspect. Nothing is reported for a directory that was
+        deleted while it was watched (its watch has ended): each file in it was reported.
         """
         for parent, names in suspects.items():
             directory = self.map.path(parent)
@@ -146,10 +146,10 @@ class WatchTree:
     # ---- going there -------------------------------------------------------------------------------------
 
     def _enter(self, node: Node) -> int | None:
-        """A descriptor proven to be this directory; None (and uncertain) if its path leads elsewhere."""
+        """Return a descriptor proven to be this directory; None (and uncertain): its path leads elsewhere."""
         path = self.map.path(node)
         if path is None or node.watch is None:
-            self.work.trust(node)  # it is visited if it comes to light again
+            self.work.trust(node)  # it is visited if it turns up
             return None
         fd = -1
         try:
@@ -215,8 +215,8 @@ class WatchTree:
     # ---- looking at a place ------------------------------------------------------------------------------
 
     def _look_at(self, parent: Node, fd: int, names: Iterable[str], mode: Mode) -> None:
-        """What is at these places of `parent`, which `fd` is? Nothing below a directory with a marker is
-        watched, but the directory is: the marker may go.
+        """Look at these places of `parent`, whose descriptor is `fd`. A directory with a marker is watched,
+        but nothing below it is: the marker may go.
         """
         directory = self.map.path(parent) or ""
         source = self._sources[parent.source]
@@ -254,7 +254,7 @@ class WatchTree:
             self._listen_for_rights(parent, fd, directory)
 
     def _unwanted(self, source: str, path: str) -> str | None:
-        """Why this directory is not to be watched: '' for the rules; None if it is."""
+        """Return why not to watch this directory: '' for the rules; None: watch it."""
         if not self._rules[source].wants_directory(path):
             return ""
         absolute = f"{self._roots[source]}/{path}"
@@ -265,7 +265,7 @@ class WatchTree:
         return None
 
     def _found(self, parent: Node, name: str, watch: int, fd: int, mode: Mode) -> None:
-        """The directory `fd`, with this watch, is at this place."""
+        """Note that the directory `fd`, with this watch, is at this place."""
         self.work.keep(watch)
         known = self.map.by_watch(watch)
         child = parent.children.get(name)
@@ -277,7 +277,7 @@ class WatchTree:
             self._vacate(parent, name)
             self.work.visit(self.map.add(parent, name, watch), Mode.FIRST if mode is Mode.FIRST else Mode.NEW)
         elif self.map.contains(known, parent):
-            self.work.mistrust(parent)  # a directory in itself: parent was moved while we looked
+            self.work.mistrust(parent)  # a directory in itself: parent moved during the look
         elif self._is_at_its_place(known, fd):
             raise OSError(errno.EEXIST, f"the same directory as {known.name!r}")
         else:
@@ -285,7 +285,7 @@ class WatchTree:
             self._move(known, parent, name, watch)
 
     def _is_at_its_place(self, node: Node, fd: int) -> bool:
-        """Whether the place where the map has this directory leads to it, and so does `fd`: a bind mount."""
+        """Return whether this directory is still at its place in the map, and `fd`, too: a bind mount."""
         path = self.map.path(node)
         if path is None:
             return False
@@ -303,7 +303,7 @@ class WatchTree:
             self._left(node, was_at)
         if node.source == parent.source:
             self.map.move(node, parent, name)
-            # Rules may read otherwise here, and something in it may have escaped us on the way.
+            # Rules may differ here, and something in it may have been missed on the way.
             self.work.visit(node, Mode.DEEP)
         else:
             self._forget(node)
@@ -313,7 +313,7 @@ class WatchTree:
         self._reports.rescan(node.source, self.map.path(node) or "", "directory moved here")
 
     def _vacate(self, parent: Node, name: str) -> None:
-        """What the map has at this place is gone from it."""
+        """Take out of the map what was at this place."""
         node = parent.children.get(name)
         if node is not None:
             self._left(node, self.map.path(node) or "")
@@ -338,7 +338,7 @@ class WatchTree:
 
     def _miss(self, source: str, path: str, error: OSError) -> None:
         if error.errno in inotify.EXHAUSTED:
-            raise error  # nothing can be opened: the watcher has to restart
+            raise error  # nothing can be opened, so the watcher has to restart
         self._reports.unwatched(source, path, error)
 
     def _listen_for_rights(self, parent: Node, fd: int, path: str) -> None:

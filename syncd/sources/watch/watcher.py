@@ -1,7 +1,7 @@
 """Watching: inotify -> paths to look at and subtrees to scan. Events are hints; the scan is the truth.
 
-`Watcher` puts the parts together and supervises them: watchdog's observer runs our emitter (`emitter`), which
-keeps the map right (`tree`, `roots`) and reports (`reports`).
+`Watcher` connects the parts and supervises them: watchdog's observer runs our emitter (`emitter`), which
+keeps the map up to date (`tree`, `roots`) and reports (`reports`).
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _STOP_SECONDS = 2.0
 class Watcher:
     """Watches all sources on one inotify descriptor.
 
-    Two threads, both asleep while nothing happens. The sink is called by the one that reads. Methods that
-    wait for it (`start`, `rewatch`, `restart`, `is_alive`) must not be called while holding a lock that the
-    sink takes; from within the sink, only `rewatch` and `status` may be called.
+    It has two threads, both asleep while nothing happens. The reading one calls the sink. Methods that wait
+    for it (`start`, `rewatch`, `restart`, `is_alive`) must not be called while holding a lock that the sink
+    takes; from within the sink, only `rewatch` and `status` may be called.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Watcher:
         self._overflows = 0
 
     def start(self) -> None:
-        """Watch. When this returns, all watches that can be placed are placed; `status` says what cannot."""
+        """Watch. On return, all possible watches are placed; `status` says which are not."""
         with self._lock:
             self._begin()
 
@@ -71,10 +71,10 @@ class Watcher:
                 placed.wait()
 
     def is_alive(self, timeout_seconds: float) -> bool:
-        """Whether events arrive: opens the canary and waits for its event. Checks the roots, too.
+        """Return whether events arrive: open the canary and wait for its event. This also checks the roots.
 
-        False means `restart`. True also where the kernel has refused us an instance: a restart would not
-        help, everything is polled, and each call asks for an instance again.
+        After False, call `restart`. True also if the kernel refused an instance: a restart does not help,
+        everything is polled, and each call asks for an instance again.
         """
         deadline = time.monotonic() + timeout_seconds
         reader = self._reader
@@ -83,7 +83,7 @@ class Watcher:
         if not reader.is_working() or not reader.tick().wait(timeout_seconds) or not reader.is_working():
             return False
         if reader.canary.watch is None:
-            return True  # the thread has answered, and there is no canary to ask
+            return True  # the thread has answered, and there is no canary
         handled = reader.handled
         reader.canary.seen.clear()
         while (left := deadline - time.monotonic()) > 0:
@@ -91,13 +91,13 @@ class Watcher:
                 reader.canary.trigger()
             except OSError:
                 break
-            # A full queue swallows the canary's event like any other: make another one.
+            # A full queue drops the canary's event like any other: make another one.
             if reader.canary.seen.wait(min(left, _TRIGGER_AGAIN_SECONDS)):
                 return reader.is_working()
         return reader.is_working() and reader.handled > handled
 
     def restart(self) -> None:
-        """Give up descriptor and thread, whatever their state, and start again. Everything is scanned."""
+        """Abandon descriptor and thread, whatever their state, and start again. Everything is scanned."""
         with self._lock:
             self._end()
             if not self._begin():
@@ -107,7 +107,7 @@ class Watcher:
             reader.rescan_all("watching was restarted").wait()
 
     def status(self) -> dict[str, WatchStatus]:
-        """How each source is watched, by name."""
+        """Return how each source is watched, by name."""
         reader = self._reader
         if reader is None:
             nothing = WatchStatus("polling", 0, 0, self._overflows, self._refusal, ("",))
@@ -126,7 +126,7 @@ class Watcher:
             self._refusal = "stopped"
 
     def _begin(self) -> bool:
-        """Never raises for what the kernel refuses: then `_reader` stays None and `_refusal` says why."""
+        """Begin. If the kernel refuses something, `_reader` stays None and `_refusal` says why."""
         assert self._reader is None
         try:
             kernel = Inotify()
@@ -153,7 +153,7 @@ class Watcher:
         return False
 
     def _frame(self, kernel: Inotify) -> tuple[BaseObserver, InotifyEmitter]:
-        """watchdog's observer and the emitter that it will run. Raises OSError."""
+        """Return watchdog's observer and the emitter that it will run. Raises OSError."""
         reports = WatchReports(self._sources, self._rules, self._sink)
         reports.overflows = self._overflows
         emitter = partial(
@@ -165,7 +165,7 @@ class Watcher:
         )
         observer = BaseObserver(cast("type[EventEmitter]", emitter))
         observer.name = "syncd-watch-frame"
-        observer.schedule(FileSystemEventHandler(), "/")  # the frame wants a path, and does nothing with it
+        observer.schedule(FileSystemEventHandler(), "/")  # watchdog needs a path, and does nothing with it
         (reader,) = observer.emitters
         assert isinstance(reader, InotifyEmitter)
         return observer, reader
@@ -194,7 +194,7 @@ class Watcher:
         return True
 
     def _rescan_all(self) -> None:
-        """Without a reader this thread has to ask for the scans."""
+        """Ask for the scans in this thread, because there is no reader."""
         reports = WatchReports(self._sources, self._rules, self._sink)
         for source in self._sources:
             reports.rescan(source.name, "", self._refusal)
