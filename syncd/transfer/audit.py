@@ -1,4 +1,4 @@
-"""Compare the store with what is recorded, and what is recorded with the disk."""
+"""Compares the store with the records, and the records with the disk."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ _OTHER_FINGERPRINT = "the object has a different fingerprint"
 
 
 class Difference(Struct, frozen=True):
-    """One thing that differs from its record. `serious`: the store does not hold what we claim it holds."""
+    """One thing that differs from its record. `serious`: the store does not hold what the record claims."""
 
     ref: FileRef
     what: str
     serious: bool
     damaged: bool = False
-    """The store does not hold the recorded content: sending the file again would mend that."""
+    """The store does not hold the recorded content: sending the file again repairs that."""
     foreign: bool = False
-    """Another program wrote the object: what would repair it would destroy what that wrote."""
+    """Another program wrote the object: a repair would destroy its content."""
     etag: str = ""
-    """That of the record."""
+    """The ETag of the record."""
     rotten: str = ""
     """The ETag of an object that has lost its content, which neither that nor its metadata show."""
 
@@ -70,16 +70,16 @@ def verify(  # the caller's wiring, each named
     threads: int,
     pauses: Sequence[Callable[[], object]] = (),
 ) -> Iterator[list[Difference]]:
-    """Yield the differences of each recorded file of one source: an empty list where there are none.
+    """Yield the differences of each recorded file of one source: an empty list if there are none.
 
     Asks the store for each recorded object. With `read` every file is read and fingerprinted again; without,
-    a file whose stat matches its record counts as unchanged. `deep` is the share of the objects, chosen by
-    chance, that are downloaded, because an object may keep its size and metadata and lose its content. What
+    a file whose stat matches its record counts as unchanged. `deep` is the share of the objects, chosen at
+    random, that are downloaded, because an object may keep its size and metadata and lose its content. What
     the last audit found by reading is read again. If the root cannot be opened, only the store is compared.
 
-    Beside a working daemon an object changes a moment before its record does. So what looks serious is looked
-    at again after each of `pauses`, with the record of that moment, and counts only if record and
-    object have stood still. Raises StoreError when the store cannot be used.
+    Beside a working daemon an object changes a moment before its record. So what looks serious is looked at
+    again after each of `pauses`, with the record of that moment, and counts only if neither record nor object
+    has changed. Raises StoreError when the store cannot be used.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="verify")
     silence = places.silence(source.root)
@@ -98,7 +98,7 @@ def verify(  # the caller's wiring, each named
                 looks = list(pool.map(looker.look_again, (ref for ref, _ in batch), looks))
             yield from (look.found for look in looks)
     finally:
-        pool.shutdown(cancel_futures=True)  # do not ask a store that is down for the remaining objects
+        pool.shutdown(cancel_futures=True)  # do not ask a store that is down for more objects
         if root_fd is not None:
             os.close(root_fd)
 
@@ -114,10 +114,10 @@ def page(
     """Compare the next recorded files, at most `limit`, behind the path `after`, with a request for each.
 
     Returns the last path (None: no file is left behind it), how many files there were, and what is serious.
-    What seems so is looked at again while no thread of this process may change its object; where one does
-    at this moment, nothing is said. Nor is it of a record in doubt of which nothing was said before: its file
-    is looked at anyway, and what is there may be newer. `reading` surrounds what reads the folder, and may
-    raise. Raises StoreError when the store cannot be used, StateError.
+    What seems serious is looked at again while no thread of this process may change its object. If one does
+    just then, nothing is reported; nor is a record in doubt without an earlier difference, because its file
+    is looked at anyway, and the object may be newer. `reading` surrounds reads of the folder, and may raise.
+    Raises StoreError when the store cannot be used, StateError.
     """
     rows = state.recorded_page(source.name, after, limit, kept=True)
     with reading():
@@ -140,10 +140,10 @@ def page(
 
 
 def repair(ref: FileRef, state: State) -> bool:
-    """Put the record of a file in doubt, as its object is damaged: the next look sends the file again.
+    """Put the record of a file with a damaged object in doubt: the next look sends the file again.
 
-    Returns whether there will be one. A file that was deleted cannot be sent: nothing is left of it, so its
-    record goes. What is known of its object stays until the file was sent. Raises StateError.
+    Returns whether there will be one. A file that was deleted cannot be sent, so its record is dropped. What
+    is known of its object stays until the file was sent. Raises StateError.
     """
     row = state.recorded(ref)
     if row is None:
@@ -156,7 +156,7 @@ def repair(ref: FileRef, state: State) -> bool:
 
 
 def allowed(damaged: int, files: int, bound: tuple[int, float]) -> str:
-    """Why so many of so many files are not repaired without a person; empty: they are.
+    """Return why so many of so many files are not repaired without the operator; empty: they are.
 
     `bound` is a number of files, and a share of them.
     """
@@ -170,9 +170,9 @@ def allowed(damaged: int, files: int, bound: tuple[int, float]) -> str:
 
 
 def named(found: Iterable[Difference], most: int | None = None) -> tuple[list[Unlike], int]:
-    """Differences, one for each file, as `Audits.keep` takes them, and how many are left out behind `most`.
+    """Return differences, one for each file, for `Audits.keep`, and how many beyond `most` are left out.
 
-    What another program wrote is not damaged, and what is wrong on the disk is not to be sent.
+    What another program wrote is not damaged, and what is wrong on the disk must not be sent.
     """
     merged: dict[FileRef, Unlike] = {}
     for each in found:
@@ -187,7 +187,7 @@ def named(found: Iterable[Difference], most: int | None = None) -> tuple[list[Un
 
 
 def _opened(source: Source) -> tuple[int | None, Difference | None]:
-    """A descriptor of the source's directory; or else why there is none."""
+    """Return a descriptor of the source's directory, or the reason why there is none."""
     try:
         return directories.open_root(source.root), None
     except FileError as error:
@@ -203,7 +203,7 @@ def _closed(source: Source, why: str) -> Difference:
 def unknown(
     source: Source, state: State, store: ObjectStore, others: Sequence[Source]
 ) -> Iterator[Difference]:
-    """Objects under the source's prefix without a record: left from earlier files, or written by others.
+    """Yield objects under the source's prefix without a record: from earlier files, or written by others.
 
     `others` are the other sources of the same store; objects under their own prefixes belong to them. Raises
     StoreError.
@@ -224,12 +224,12 @@ def unknown(
 
 
 def unrecorded(source: Source, state: State, store_id: str) -> Iterator[Difference]:
-    """The wanted files of the source that have no record: nothing says that the store has them.
+    """Yield the wanted files of the source without a record: nothing says that the store has them.
 
     Raises StateError.
     """
     if places.silence(source.root):
-        return  # as `verify` has said
+        return  # `verify` has reported it
     sink = _Unrecorded()
     report = compare.scan(
         source,
@@ -246,7 +246,7 @@ def unrecorded(source: Source, state: State, store_id: str) -> Iterator[Differen
     reasons = {failure.ref: failure.error for failure in state.failures.page(source.name, _MOST_REASONS)}
     for ref in sink.refs:
         if state.recorded(ref) is not None:
-            continue  # its record is among those of deleted files: it is back
+            continue  # its record is among those of deleted files: the file is back
         why = f": {reasons[ref]}" if ref in reasons else ""
         yield Difference(ref, f"{NOT_STORED}{why}", serious=False)
 
@@ -262,24 +262,24 @@ class _Unrecorded:
             self.refs.append(ref)
 
     def absent(self, ref: FileRef, recorded: Recorded) -> None:
-        """`verify` names it."""
+        """Ignore it: `verify` names it."""
 
     def skipped(self, ref: FileRef, reason: str) -> None:
-        """It is not wanted."""
+        """Ignore it: it is not wanted."""
 
     def unreadable(self, source: str, path: str, error: OSError) -> None:
-        """What is in it is not known to have no record."""
+        """Ignore it: its content may have records."""
 
     def out_of_sight(self, source: str, path: str, reason: str) -> None:
-        """Its files have records."""
+        """Ignore it: its files have records."""
 
 
 def of_others(
     source: Source, state: State, store: ObjectStore, own: Collection[str]
 ) -> list[tuple[ObjectInfo, bool]]:
-    """Objects under the source's prefix that another instance wrote; True: and not what is recorded.
+    """Return objects under the source's prefix that another instance wrote; True: and that are not recorded.
 
-    `own` are the ids that count as ours. Looks at a few objects of the first page. Raises StoreError.
+    `own` are the ids that count as ours. It looks at a few objects of the first page. Raises StoreError.
     """
     page = [info.key for info in islice(store.list_objects(source.prefix), _PAGE)]
     found = []
@@ -300,7 +300,7 @@ class _Look(Struct, frozen=True):
     found: list[Difference]
     row: Recorded
     seen: tuple[str, int] | None = None
-    """ETag and size of the object; None: there was none, or the store did not say."""
+    """ETag and size of the object; None: it is missing, or the store did not say."""
 
     @property
     def is_serious(self) -> bool:
@@ -361,8 +361,8 @@ class _Looker:
         return _Look([replace(each, etag=row.etag) for each in found], row, seen)
 
     def look_again(self, ref: FileRef, before: _Look) -> _Look:
-        """With the record of now, if it looked serious. What did not stand still in between is being changed,
-        and is no difference.
+        """Look again with the present record if it looked serious. If record or object changed in between, it
+        is being changed, and differs in nothing serious.
         """
         if not before.is_serious:
             return before
@@ -376,7 +376,7 @@ class _Looker:
         return look
 
     def _is_cut(self, ref: FileRef, row: Recorded, info: ObjectInfo) -> bool:
-        """Whether a store that tells the digest of what is there has the beginning of the recorded file."""
+        """Return whether a store that digests its content has only the beginning of the recorded file."""
         if self._root_fd is None or info.digest is None or info.size >= row.fingerprint.size:
             return False
         try:
@@ -402,7 +402,7 @@ class _ObjectFile:
         self._start, self._body = 0, memoryview(b"")
 
     def view(self, offset: int, room: memoryview) -> memoryview:
-        """As many bytes from `offset` on as there is `room`. Offsets only grow. Raises FileChanged,
+        """Return as many bytes from `offset` as there is `room`. Offsets only grow. Raises FileChanged,
         StoreError.
         """
         if offset + len(room) > self._start + len(self._body):
@@ -415,7 +415,7 @@ class _ObjectFile:
         return piece
 
     def check_end(self, _size: int) -> None:
-        """The store told the size."""
+        """Do nothing: the store reported the size."""
 
 
 def _of_content(
@@ -435,7 +435,7 @@ def _of_store(ref: FileRef, row: Recorded, info: ObjectInfo | None) -> list[Diff
         return [Difference(ref, "the object is missing", serious=True, damaged=True)]
     is_belied = plan.is_belied(info, row)
     by_other = info.foreign or (info.digest is None and info.instance is None) or is_belied
-    is_other = by_other and info.etag != row.etag and not row.in_doubt  # in doubt no ETag is recorded
+    is_other = by_other and info.etag != row.etag and not row.in_doubt  # a record in doubt has no ETag
     if (info.size, info.digest or row.fingerprint.digest) != (row.fingerprint.size, row.fingerprint.digest):
         what = _cut_words(row, info) if info.size != row.fingerprint.size else _OTHER_FINGERPRINT
         what = f"{BY_OTHER}: {what}" if is_other else what

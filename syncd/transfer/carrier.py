@@ -48,18 +48,18 @@ from syncd.transfer.upload.uploader import Carried, PartSizeRefused, Uploader
 log = logging.getLogger("syncd.transfer")
 
 TURN_READS = 128
-"""Of a mebibyte each, after which a reader lets the next file go first."""
+"""Reads of a mebibyte after which a reader lets the next file go first."""
 MOST_READERS = 8
-"""Large files that are read at once: a disk that has to move its head between more of them gets slow."""
+"""Large files that are read at once: a disk whose head moves between more of them gets slow."""
 
 MOST_LINKS = 1000
-"""Records of one content that are looked through for other names of a file; scans find the rest."""
+"""Records of one content in which other names of a file are searched; scans find the rest."""
 
 
 class Carrier:
     """Carries the files of the sources that share one store. For any thread.
 
-    It makes what a step stands on; the engine has that from here.
+    It makes the parts that a step needs; the engine gets them from here.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Carrier:
         failed_before: bool = False,
         lookup: Lookup = Lookup.NONE,
     ) -> Outcome:
-        """Read the open file, decide, act and commit. Raises Withheld where that would send a `lookup`."""
+        """Read the open file, decide, act and commit. Raises Withheld if that would send a `lookup`."""
         stat, aimed, known = file.opened, self.keys.aimed(recorded, key), self._sources[ref.source]
         found, left_out = self.local.attributes(ref, file)
         job = Job(
@@ -119,7 +119,7 @@ class Carrier:
         fits = fits_one_request(stat.size, self._most_part_size, self._uploader.limits())
         if not fits and not isinstance(stat, LinkStat):
             return self._carry_parts(job)
-        # The slot is held with the content, until that is sent.
+        # The slot is held with the content until that is sent.
         with self.keys.exclusive(ref, key), self._slots.hold(stat.size):
             with self.local.reading(ref):
                 body = file.whole()
@@ -128,7 +128,7 @@ class Carrier:
             return self._act(replace(job, digests=digests, body=body), looked_ns)
 
     def _carry_parts(self, job: Job) -> Outcome:
-        """The same for a file that does not fit one request."""
+        """Do the same for a file that does not fit one request."""
         ref, key, size, aimed = job.ref, job.key, job.stat.size, job.aimed
         is_new = aimed is None and not job.failed_before
         reconciling, is_lookup = self._sources[ref.source].reconciling, job.lookup is not Lookup.NONE
@@ -157,9 +157,9 @@ class Carrier:
         raise AssertionError("unreachable")
 
     def _may_be_copied_later(self, job: Job) -> bool:
-        """Whether a large file is to be sent now, and would be copied once its content is in the store.
+        """Return whether a large file is to be sent now, but could be copied once the store has its content.
 
-        Raises FilePaused, and FileChanged where a pattern excludes it by now: it may wait for long.
+        Raises FilePaused, and FileChanged if a pattern now excludes it: it may have waited for long.
         """
         verb = COPY if job.stat.size <= self._store.limits.max_put_size else COPY_PARTS
         if job.lookup is not Lookup.NONE or not self._uploader.shortcuts.works(verb):
@@ -173,7 +173,7 @@ class Carrier:
     def digests(
         self, ref: FileRef, file: OpenFile, size: int, part_size: int, also: Comparison | Cutter | None = None
     ) -> Digests:
-        """Read the file as one of a few readers, turn by turn: a file of terabytes holds up no other."""
+        """Read the file as one of a few readers, in turns: a file of terabytes blocks no other."""
         held, reads = self.readers.hold(0), 0
 
         def should_stop() -> bool:
@@ -192,7 +192,7 @@ class Carrier:
         return part_size_for(size, self._most_part_size, self._uploader.limits())
 
     def _unchanged(self, file: OpenFile) -> int:
-        """Raise FileChanged unless the file is what it was before it was read; returns when it was."""
+        """Raise FileChanged unless the file is unchanged since it was opened; return the time of the look."""
         looked_ns = self._now_ns()
         if file.stat() != file.opened:
             raise FileChanged("the file changed while it was read")
@@ -223,7 +223,7 @@ class Carrier:
         return self._act(job, looked_ns)
 
     def _act(self, job: Job, looked_ns: int) -> Outcome:
-        """Decide, act and commit, for a file that was unchanged once it was read. The caller has the key."""
+        """Decide, act and commit, for a file that was unchanged after it was read. The caller has the key."""
         self.keys.still_recorded(job.ref, job.recorded)
         observed = Observed(job.stat, job.digests.fingerprint, job.digests.witness)
         action, standing = self._confirmed(self.decide(job.ref, job.key, observed, job.recorded), job)
@@ -242,14 +242,14 @@ class Carrier:
             job.stat, job.digests.fingerprint, self._store.store_id, job.key, carried.receipt.etag, looked_ns,
             racy=racy, witness=job.digests.witness,
         )  # fmt: skip
-        # If the change lies in the future, the next scan will do.
+        # If the change lies in the future, the next scan is enough.
         soon = plan.is_racy(job.stat, looked_ns) and job.stat.ctime_ns <= looked_ns + plan.RACY_WINDOW_NS
         soon = soon or (job.file.is_cut and isinstance(action, Upload | Copy))
         again = plan.RACY_WINDOW_NS / 1e9 + 0.1 if soon else None
         unsettled_ns = self._state.unsettled.left_ns(self._store.store_id, job.key)
         doubt_ns = max(unsettled_ns, plan.doubt_left_ns(job.aimed, looked_ns))
         doubt_seconds = doubt_ns / 1e9 + 1.0 if doubt_ns else None
-        if doubt_ns:  # what was just seen or made may be replaced or removed yet
+        if doubt_ns:  # what was just seen or made may still be replaced or removed
             since_ns = looked_ns + doubt_ns - plan.LATE_EFFECT_NS
             row = replace(row, etag="", recorded_ns=since_ns, racy=True)
         known = job.recorded
@@ -267,13 +267,13 @@ class Carrier:
         )  # fmt: skip
 
     def _stale_links(self, job: Job) -> tuple[FileRef, ...]:
-        """The other names of the file in its source under which its last content is still recorded.
+        """Return the other names of the file in its source under which its last content is still recorded.
 
-        inotify tells of the name only by which a file was opened.
+        inotify reports only the name by which a file was opened.
         """
         if job.recorded is None or job.file.links() == 1:
             return ()
-        self._state.flush()  # of what is not written yet, one record of a content is found at most
+        self._state.flush()  # at most one unwritten record of a content is found
         same = self._state.find_content(self._store.store_id, job.recorded.fingerprint, MOST_LINKS)
         inode = job.stat.device, job.stat.inode
         return tuple(
@@ -328,10 +328,10 @@ class Carrier:
         return carried._replace(saved=_by_appending(carried.saved))
 
     def _with_donor(self, action: Upload | Copy, job: Job) -> tuple[Job, bytes]:
-        """The job with an object that has parts of it, and its chunks, where blocks spare little.
+        """Return the job with an object that has parts of it, and its chunks if blocks spare little.
 
-        Then it is read once more, and cut into parts of half the size, if the store takes them: fewer bytes
-        lie in one part with a change. An upload that can go on keeps its part size.
+        In that case it is read once more, and cut into parts of half the size, if the store takes them: fewer
+        bytes lie in one part with a change. An upload that can go on keeps its part size.
         """
         donor = self.reuse.donor(action, job)
         begun = self._uploader.part_size_of(job)
@@ -353,14 +353,14 @@ class Carrier:
     # ---- what the store has -----------------------------------------------------------------------------
 
     def _confirmed(self, action: Action, job: Job) -> tuple[Action, Receipt | None]:
-        """The action, and the object if it stays as it is. Asks the store if the row is in doubt."""
+        """Return the action, and the object if it stays. Asks the store if the row is in doubt."""
         ref, recorded = job.ref, job.aimed
         if recorded is None:
             return action, None
         unfinished = self._uploader.unfinished(ref)
         is_in_doubt = self.keys.is_in_doubt(ref, recorded, unfinished)
         if unfinished is not None and unfinished.completing:
-            self.in_doubt.keep(ref, recorded)  # the checkpoint may be dropped before there is a new row
+            self.in_doubt.keep(ref, recorded)  # the checkpoint may be dropped before the new row is written
         if isinstance(action, Upload | Copy):
             return action, None
         if not is_in_doubt:
@@ -374,15 +374,15 @@ class Carrier:
                 unfinished.fingerprint, unfinished.witness, job.digests.fingerprint, job.digests.witness
             )
         ):
-            self._uploader.abandon(unfinished)  # first, or that content could come after the question
+            self._uploader.abandon(unfinished)  # first, or its content may appear after the question
         with self.keys.request_slot(job):
             there = self.foreigners.adopt(job, self.in_doubt.ask(recorded.key))
         return (Upload("its object is not what was recorded"), None) if there is None else (action, there)
 
     def _is_lost(self, job: Job) -> bool:
-        """Whether the store says that it has no object for a file that was touched.
+        """Return whether the store says that it has no object for a file that was touched.
 
-        People touch a file to have it looked at. An object that is there stays, whatever `verify` says of it.
+        People touch a file to have it checked. An existing object stays, whatever `verify` says about it.
         """
         try:
             with self.keys.request_slot(job):
@@ -393,7 +393,7 @@ class Carrier:
             return False  # without the permission to list, a missing object is "forbidden", too
 
     def _last_seen(self, job: Job) -> str | None:
-        """The ETag of the recorded object, as long as nothing of ours can have replaced it."""
+        """Return the ETag of the recorded object; None: a request of ours may have replaced it."""
         aimed = job.aimed
         if aimed is None or self.keys.is_in_doubt(job.ref, aimed, self._uploader.unfinished(job.ref)):
             return None
@@ -402,10 +402,10 @@ class Carrier:
     def _there(
         self, action: Upload | Copy, job: Job
     ) -> tuple[tuple[Receipt, Cause] | None, StoreError | None, Job]:
-        """The object, if the store already has it or can copy it; or else the error, if a copy failed. And
-        the job with what was seen.
+        """Return the object, if the store already has it or can copy it; or else the error, if a copy failed;
+        and the job with what was seen.
 
-        These are shortcuts: where they fail, the content is sent.
+        These are shortcuts: if they fail, the content is sent.
         """
         found, job = self._asked(job)
         may_copy = found is None and job.lookup is Lookup.NONE
@@ -421,8 +421,8 @@ class Carrier:
         return (None if found is None else (found, Cause.ADOPT)), None, job
 
     def _is_as_seen(self, job: Job) -> bool:
-        """Whether a copy would replace only what was last seen under the key, where a put has that condition:
-        a copy has none. False: the content is sent.
+        """Return whether a copy replaces only what was last seen under the key, if a put has that condition,
+        because a copy has none. False: the content is sent.
         """
         works = self._store.limits.has_conditions and self._uploader.shortcuts.works(CONDITIONS)
         if job.seen is None or not works:
@@ -435,10 +435,10 @@ class Carrier:
         return job.seen == ("" if info is None else info.etag)
 
     def _asked(self, job: Job) -> tuple[Receipt | None, Job]:
-        """The object, if the store already has the content under this key, and the job with what was seen.
-        Asks only where that may be so.
+        """Return the object, if the store already has the content under this key, and the job with what was
+        seen. Asks only if that is possible.
 
-        Raises StoreRefused where it has another machine's object, or any that would be replaced while the
+        Raises StoreRefused if the key has another machine's object, or any that would be replaced while the
         source waits because of another machine.
         """
         source = job.ref.source
@@ -457,7 +457,7 @@ class Carrier:
         if error is not None:
             if waits:
                 raise error  # something may be there
-            # What is refused for the keys is told by the sending, and a failure before has been told.
+            # Sending reports a refusal of the keys, and a failure before was reported.
             told = isinstance(error, AccessRefused) or not compares
             level = logging.DEBUG if told else logging.INFO
             log.log(level, "%s: sent, for the store does not tell what it has: %s", name_of(job.ref), error)
@@ -469,15 +469,15 @@ class Carrier:
         return there, replace(job, seen=seen) if compares else job
 
     def _wants(self, ref: FileRef) -> bool:
-        """Whether the file is to be sent by the configuration of this moment."""
+        """Return whether the present configuration wants the file sent."""
         known = self._sources.get(ref.source)
         return known is not None and known.wants(ref.path)
 
     def appends(self, ref: FileRef) -> bool:
-        """Whether the file only grows."""
+        """Return whether the file only grows."""
         return self._sources[ref.source].appends(ref.path)
 
 
 def _by_appending(saved: Mapping[Cause, int]) -> dict[Cause, int]:
-    """Parts of a file that only grows were copied because it did."""
+    """Count copied parts of a growing file as spared by its growth."""
     return {Cause.APPEND if cause is Cause.DELTA else cause: size for cause, size in saved.items()}

@@ -1,7 +1,7 @@
 """One step for one file: observe, plan, act, commit. No loop, no thread, no clock of its own.
 
 Many threads may call ``sync(ref)`` for different files of one store, never twice at once for one file. After
-any exception the state is such that calling it again does the right thing.
+any exception, calling it again does the right thing.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ class Engine:
         uploader.judge = self.foreigners.judge
         self.heirs = Heirs(self.state, carrier.appends, self._local.reading)
         self.gate: Callable[[FileRef, FileStat], None] = lambda ref, seen: None
-        """Called before a file is read; raises PutsWait if nothing of it can be sent now."""
+        """Called before a file is read; raises PutsWait if its content must not be sent now."""
         self.spare: Callable[[int, FileRef, Recorded], None] = lambda root_fd, ref, recorded: None
-        """Called with the open root before an object is removed; raises PutsWait if it is to stay for now."""
+        """Called with the open root before an object is removed; raises PutsWait if it must stay for now."""
 
     # ---- the step ---------------------------------------------------------------------------------------
 
@@ -89,11 +89,11 @@ class Engine:
     ) -> Outcome:
         """Bring the object of one path in line with the file.
 
-        `event` says that something marked the path since it was recorded. While the file settles it is not
-        read: FileChanged (see `plan.settling`), but one that only grows and is `overdue` is carried up to its
-        last line. The object of a missing file is removed only if `delete_allowed`. Of a file that
-        `failed_before` the store may have the content: it is asked. Raises FileError, StoreError, StateError,
-        PutsWait, Stopped.
+        `event` says that something marked the path since it was recorded. A file that settles is not read
+        (FileChanged, see `plan.settling`), but a growing one that is `overdue` is carried up to its last
+        line. The object of a missing file is removed only if `delete_allowed`. The store may have the content
+        of a file that `failed_before`, so it is asked. Raises FileError, StoreError, StateError, PutsWait,
+        Stopped.
         """
         known = self.sources[ref.source]
         if not known.wants(ref.path):
@@ -136,7 +136,7 @@ class Engine:
             return outcome
 
     def plan(self, ref: FileRef, *, event: bool = False) -> tuple[Action, int]:
-        """What `sync` would do, and the file's size in bytes. Reads the file, sends nothing."""
+        """Return what `sync` would do, and the file's size in bytes. Reads the file, sends nothing."""
         known = self.sources[ref.source]
         recorded = self.state.recorded(ref)
         with self._local.root(known) as root:
@@ -157,10 +157,10 @@ class Engine:
             return self._carrier.decide(ref, key, observed, recorded), stat.size
 
     def look_up(self, ref: FileRef, *, dry_run: bool) -> tuple[Standing, int]:
-        """What the store has of a file without a record, and the file's size in bytes. Sends nothing.
+        """Return what the store has of a file without a record, and its size in bytes. Sends nothing.
 
-        Reads the file only where its object has the same size, and records it where that has the content,
-        unless this is a `dry_run`. Raises FileError, StoreError, StateError, Stopped.
+        Reads the file only if its object has the same size, and records it if that has the content, unless
+        this is a `dry_run`. Raises FileError, StoreError, StateError, Stopped.
         """
         with self._local.root(self.sources[ref.source]) as root:
             seen, left_out = self._local.look(root, ref, None)
@@ -190,7 +190,7 @@ class Engine:
         return self._uploader.leftovers.clear_up()
 
     def _unwanted(self, ref: FileRef, why: str) -> Outcome:
-        """A rule of the source leaves the file out by now: its object stays, its upload does not."""
+        """Drop the upload of a file that a rule now leaves out. Its object stays."""
         checkpoint = self._uploader.unfinished(ref)
         if checkpoint is not None and checkpoint.store_id == self.store.store_id:
             log.info("%s: abort the upload: the file is left out by now: %s", name_of(ref), why)
@@ -209,7 +209,7 @@ class Engine:
     def _absent(
         self, ref: FileRef, seen: Irregular | None, recorded: Recorded | None, root_fd: int
     ) -> Outcome:
-        """The path has no file to read: abandon its upload, and decide whether its object is deleted."""
+        """Abandon the upload of a missing file, and decide whether its object is deleted."""
         checkpoint = self._uploader.unfinished(ref)
         if checkpoint is not None and checkpoint.store_id != self.store.store_id:
             checkpoint = None
@@ -220,7 +220,7 @@ class Engine:
             return Outcome(Nothing(f"out of sight: {why}"))
         if checkpoint is not None:
             if checkpoint.completing and recorded is not None and recorded.store_id == self.store.store_id:
-                self._in_doubt.keep(ref, recorded)  # the object may be what that upload made
+                self._in_doubt.keep(ref, recorded)  # the object may come from that upload
             log.info("%s: abort the upload: the file is gone", name_of(ref))
             self._uploader.abandon(checkpoint)
         self.state.failures.drop(ref)

@@ -7,16 +7,16 @@ agree, while the store still holds something else. So a row in doubt is compared
 file counts as unchanged. A row is in doubt if
 
 - it has no ETag: the ETag is cleared before the object is removed, and when a put or a copy got no answer;
-- it was overtaken: its key was, for a time, where the file of another source goes;
+- it was overtaken: for a time, its key was where the file of another source goes;
 - this process began to change its object, and has not written a new row;
 - its checkpoint says that an upload was being completed;
 - an earlier process wrote it, and the source has not been compared since a process ended without writing all.
   Processes are numbered, because a clock may be set back.
 
-An object may be another machine's, too. Where one under the prefix of a source is (see `syncd.core.plan`),
+An object may be another machine's, too. If one is under the prefix of a source (see `syncd.core.plan`),
 another machine works there, and it may have written under any key. So every deletion and every overwrite of
 that source waits until the operator says that this machine takes over; then the ids that were found count as
-ours. New keys are sent, after a question whether anything is there.
+ours. New keys are sent after a question whether anything is there.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ from syncd.transfer.upload.part_sender import Job
 log = logging.getLogger("syncd.transfer")
 
 OWN = "own-instances"
-"""Name under which the state keeps the ids that this machine's sources have had."""
+"""The state keeps the ids of this machine's sources under this name."""
 TAKEN_OVER = "taken-over-instances"
-"""Name under which the state keeps the ids of instances that this machine took over from."""
+"""The state keeps the ids of instances that this machine took over from under this name."""
 _MACHINE = "machine"
-"""Name under which the state keeps whose it is, of no store."""
+"""The state keeps its machine's identity under this name, for no store."""
 _FOUND = "foreign:"  # and the name of a source: ids of other instances, each with the first key found
 _MOST_FOUND = 100
 _NO_ROW = nullcontext()
@@ -65,7 +65,7 @@ _NO_ROW = nullcontext()
 class InDoubt:
     """The rows of one store that are in doubt. For any thread.
 
-    `trouble` asks the store about nothing in particular, and returns what that meets.
+    `trouble` asks the store a neutral question, and returns the error or None.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class InDoubt:
     def about(
         self, ref: FileRef, recorded: Recorded, unfinished: Checkpoint | None, *, reconciling: bool
     ) -> bool:
-        """Whether the object may differ from `recorded`.
+        """Return whether the object may differ from `recorded`.
 
         `reconciling` says that records of the source may be older than their objects.
         """
@@ -104,16 +104,16 @@ class InDoubt:
         self._state.doubt(ref, replace(recorded, recorded_ns=self._now_ns()))
 
     def ask(self, key: str) -> ObjectInfo | None:
-        """The object under this key, as far as these keys may know. Raises StoreError."""
+        """Return the object under this key, as far as the keys may know. Raises StoreError."""
         info, error = self.tell(key)
         if error is not None and not is_denied(error):
             raise error
         return info  # without the permission to list, a missing object is "forbidden", too
 
     def tell(self, key: str) -> tuple[ObjectInfo | None, StoreError | None]:
-        """The object under this key; or else the error, if the store answers and does not tell of this one.
+        """Return the object under this key, or the error if the store answers but refuses this one.
 
-        Raises StoreError where the store answers nothing, or refuses these keys as a whole: the object may be
+        Raises StoreError if the store does not answer, or refuses these keys as a whole: the object may be
         there. The caller holds a slot.
         """
         try:
@@ -125,14 +125,14 @@ class InDoubt:
         except StoreError as error:
             return None, error
         try:
-            return self._store.head_object(key), None  # for the store may have begun to answer in between
+            return self._store.head_object(key), None  # the store may have begun to answer in between
         except StoreError as error:
             if _is_unanswered(error):
                 raise
             return None, error
 
     def look(self, key: str) -> ObjectInfo | None:
-        """The object under this key, before it is deleted. Raises StoreError, also where that is denied."""
+        """Return the object under this key before it is deleted. Raises StoreError, also if denied."""
         try:
             return self._store.head_object(key)
         except StoreRefused as refused:
@@ -146,7 +146,7 @@ class InDoubt:
             ) from refused
 
     def changing(self, ref: FileRef, recorded: Recorded | None) -> AbstractContextManager[None]:
-        """Surrounds a change of the object of this row, which stays in doubt until `settled`."""
+        """Return a context for a change of this row's object, which stays in doubt until `settled`."""
         return _NO_ROW if recorded is None else self._being_changed(ref, recorded)
 
     @contextmanager
@@ -161,7 +161,7 @@ class InDoubt:
             raise
 
     def settled(self, ref: FileRef) -> None:
-        """The row is right."""
+        """Note that the row is right."""
         self._changing.discard(ref)
 
 
@@ -169,10 +169,10 @@ class InDoubt:
 
 
 def heed_machine(state: State, machine_id: str) -> None:
-    """If the state was copied from another machine, that one may still work: what it wrote is another's.
+    """Treat what another machine wrote as another's, if the state was copied from there: it may still work.
 
-    An object that equals its record is ours in any case. A machine without an id that lasts is not told from
-    others. Raises StateError.
+    An object that equals its record is ours in any case. Machines without an id that lasts look the same.
+    Raises StateError.
     """
     now = plan.instance_id(machine_id, "", "")
     known = state.learned("", _MACHINE)
@@ -199,22 +199,22 @@ class Foreigners:
         self._suspected: set[str] = set()
 
     def recall(self, source: str) -> None:
-        """Learn from the state which other instances were found. Until then, none was."""
+        """Learn from the state which other instances were found. Before that, none was."""
         with self._lock:
             self._found[source] = dict(self._load(_FOUND + source, {}))
 
     def begin(self, source: str, instance: str) -> None:
-        """A source begins to write; its instance stays ours when the source is renamed or moved."""
+        """Begin to write for a source; its instance stays ours when the source is renamed or moved."""
         self.recall(source)
         with self._lock:
             self._add(OWN, {instance})
 
     def own(self, *instances: str) -> frozenset[str]:
-        """The ids that count as ours, these included."""
+        """Return the ids that count as ours, these included."""
         return self._own[OWN].union(self._own[TAKEN_OVER], instances)
 
     def waits(self, source: str) -> str:
-        """Why deletions and overwrites of the source wait, and what ends that; empty: they do not."""
+        """Return why deletions and overwrites of the source wait, and the remedy; empty: they do not."""
         if not self._found.get(source):
             return ""
         with self._lock:
@@ -226,24 +226,24 @@ class Foreigners:
         return f"{what}: deletions and overwrites wait; {end}"
 
     def check(self, source: str) -> None:
-        """Raises StoreRefused where deletions and overwrites of the source wait."""
+        """Raise StoreRefused if deletions and overwrites of the source wait."""
         why = self.waits(source)
         if why:
             raise StoreRefused(why)
 
     def found(self, source: str, info: ObjectInfo) -> None:
-        """Another machine wrote an object that was to be deleted or replaced: from now on the source waits.
+        """Make the source wait: another machine wrote an object that was to be deleted or replaced.
 
-        Raises StoreRefused, unless the operator said before that this machine takes over.
+        Raises StoreRefused, unless the operator has said that this machine takes over.
         """
         self._note(source, str(info.instance), info.key)
         self.check(source)
 
     def adopt(self, job: Job, info: ObjectInfo | None) -> Receipt | None:
-        """The object under the job's key, if it is what is to be sent. One that is known to have lost its
-        content proves nothing.
+        """Return the object under the job's key if it is what is to be sent. One that is known to have lost
+        its content proves nothing.
 
-        Raises StoreRefused where it may not be replaced, because another machine wrote it.
+        Raises StoreRefused if it must not be replaced, because another machine wrote it.
         """
         own = self.own(job.instance)
         content, proven = job.digests.fingerprint, is_proven(job, info)
@@ -262,9 +262,9 @@ class Foreigners:
     def may_delete(
         self, whose: tuple[str, str], info: ObjectInfo, recorded: Recorded, *, in_doubt: bool
     ) -> bool:
-        """Whether the object is the recorded one or what a request of ours left; False: another program's.
+        """Return whether the object is the recorded one or ours; False: another program's.
 
-        `whose` are the source and its instance. Raises StoreRefused where another machine wrote it.
+        `whose` are the source and its instance. Raises StoreRefused if another machine wrote it.
         """
         source, instance = whose
         replaced = in_doubt or info.instance in self._own[TAKEN_OVER]
@@ -274,9 +274,9 @@ class Foreigners:
         return verdict is not Verdict.KEEP
 
     def judge(self, job: Job, info: ObjectInfo | None) -> Receipt | None:
-        """The object under the job's key is not the one last seen: returns it if it is what is to be put.
+        """Judge an object that is not the one last seen under the job's key; return it if it is to be put.
 
-        Any other is replaced, but not unseen. Raises StoreRefused if another machine wrote it.
+        Any other is replaced, with a warning. Raises StoreRefused if another machine wrote it.
         """
         there = self.adopt(job, info)
         if there is None:
@@ -287,8 +287,8 @@ class Foreigners:
         return there
 
     def suspect(self, whose: tuple[str, str], info: ObjectInfo, recorded: Recorded | None) -> None:
-        """If this machine wrote an object that is not recorded, the state was taken back to an earlier time:
-        no row of the source counts before its object was compared. `whose` are the source and its instance.
+        """Doubt all rows of the source until their objects were compared, if this machine wrote an unrecorded
+        object: the state was restored to an earlier time. `whose` are the source and its instance.
         """
         source, instance = whose
         if recorded is not None and plan.is_belied(info, recorded):
@@ -301,7 +301,7 @@ class Foreigners:
         log.warning("%s: %s: the next scan compares all of them", source, why)
 
     def take_over(self, source: str, *, ahead: bool = False) -> int:
-        """The operator says that this machine takes over: returns how many other instances were found.
+        """Take over, because the operator says so; return how many other instances were found.
 
         With `ahead`, for a single pass, those that it will find count as ours, too.
         """
@@ -316,7 +316,7 @@ class Foreigners:
     # ---- inside ------------------------------------------------------------------------------------------
 
     def _say_once(self, source: str, key: str) -> None:
-        """An object of another machine takes the place of a transfer: say whose it is, once for a source."""
+        """Log, once for a source, that another machine's object replaces a transfer."""
         if source in self._adopted:
             return
         self._adopted.add(source)
@@ -360,19 +360,19 @@ def waits_for_others(source: Source, store_id: str, state: State) -> str:
 
 
 def _is_unanswered(error: StoreError) -> bool:
-    """The store did not answer the question, or put it off."""
+    """Return whether the store did not answer the question, or put it off."""
     return isinstance(error, StoreUnavailable) and (error.status is None or not error.outcome_unknown)
 
 
 def _md5(job: Job, info: ObjectInfo | None) -> bytes | None:
-    """Of the content, where that is at hand, and the object says that it has it."""
+    """Return the MD5 of the content, if that is at hand and the object claims it and has an MD5."""
     if job.body is None or info is None or info.digest != job.digests.fingerprint.digest:
         return None
     return hashlib.md5(job.body, usedforsecurity=False).digest() if info.md5 is not None else None
 
 
 def is_proven(job: Job, info: ObjectInfo | None) -> bool:
-    """Whether an object of another program has the content, by what that program left."""
+    """Return whether an object of another program has the content, by what that program left."""
     if info is None or not plan.is_to_prove(info, job.aimed, job.stat.size):
         return False
     if job.body is None:

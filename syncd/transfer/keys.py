@@ -1,8 +1,8 @@
 """Which object a file has, and who may change it: what deletes, aborts or overwrites holds its key.
 
-Objects whose files are gone are removed here, each only if it is the very one that was recorded. One object
-is looked at by a HEAD. Where many go at once, one that has its recorded ETag in the `Census` needs none. Any
-other does, and so does a row that is in doubt.
+It removes objects whose files are gone, each only if it is the recorded one. One object is looked at by a
+HEAD. If many go at once, one with its recorded ETag in the `Census` needs none. Any other does, and so does a
+row in doubt.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Keys:
         return self._in_doubt.about(ref, recorded, unfinished, reconciling=reconciling)
 
     def exclusive(self, ref: FileRef, key: str, *, waits: bool = True) -> Exclusive:
-        """Surrounds what changes the object of a file. Taken before any slot, which others may wait for; who
-        has a slot or another key does not wait, but raises KeyBusy.
+        """Return a context for a change of a file's object. Take it before any slot, which others may wait
+        for. A caller that has a slot or another key does not wait, but gets KeyBusy.
         """
         name = (self._store_id, key)
         waiting = self._waiting if waits else None
@@ -122,10 +122,10 @@ class Keys:
             raise Stopped
 
     def _overtaken(self, ref: FileRef, key: str) -> None:
-        """A reload went on without this thread, whose request may have ended after those that followed."""
+        """Note that a request of this thread, which a reload left behind, may have ended after later ones."""
         store_id = self._store_id
         owner = plan.owner_of(key, store_id, self._state.destinations)
-        with suppress(StateError):  # then this process is about to end, and not cleanly
+        with suppress(StateError):  # then this process ends soon, and not cleanly
             self._state.unsettled.add(store_id, key, creates=True)
             for each in {ref, owner or ref}:
                 recorded = self._state.recorded(each)
@@ -155,7 +155,7 @@ class Remover:
     def delete(self, ref: FileRef, asked: Outcome) -> Outcome:
         """Remove the object of a file that is gone, and forget the file.
 
-        Raises StoreError, also where deletions of the source wait because of another machine; StateError,
+        Raises StoreError, also if deletions of the source wait because of another machine; StateError,
         FileChanged, KeyBusy, Stopped.
         """
         action, recorded = asked.action, self._state.recorded(ref)
@@ -171,13 +171,13 @@ class Remover:
                 log.warning("%s: the object is kept: another program replaced it", name_of(ref))
             if self._state.unsettled.may_appear(store_id, recorded.key):
                 left_ns = self._state.unsettled.left_ns(store_id, recorded.key)
-                return Outcome(action, doubt_seconds=left_ns / 1e9 + 1.0)  # the row is what makes us look
+                return Outcome(action, doubt_seconds=left_ns / 1e9 + 1.0)  # the row causes the next look
             self._state.forget(ref)
             self._in_doubt.settled(ref)
         return Outcome(action)
 
     def _is_anothers(self, ref: FileRef, recorded: Recorded) -> bool:
-        """Whether the key is where the file of another source goes at present."""
+        """Return whether the key is where the file of another source goes at present."""
         owner = plan.owner_of(recorded.key, self._store.store_id, self._state.destinations)
         return owner not in (None, ref)
 
@@ -190,7 +190,7 @@ class Remover:
                 info = self._in_doubt.look(recorded.key)
                 if info is None:
                     return True
-                # What another source of this machine may have put there is no request's of this one.
+                # No request of this source left what another source of this machine may have put there.
                 in_doubt = is_in_doubt and recorded.life != OVERTAKEN
                 whose = ref.source, self._sources[ref.source].instance
                 if not self._foreigners.may_delete(whose, info, recorded, in_doubt=in_doubt):
@@ -204,18 +204,18 @@ class Remover:
             return True
 
     def _is_listed(self, ref: FileRef, recorded: Recorded) -> bool:
-        """Whether a listing shows the recorded object. The caller holds a slot and the key."""
+        """Return whether a listing shows the recorded object. The caller holds a slot and the key."""
         census = self._sources[ref.source].census
         if census is None or self._state.unsettled.left_ns(self._store.store_id, recorded.key):
             return False
         return census.etag(recorded.key) == recorded.etag != ""
 
     def remove_other_kind(self, job: Job) -> None:
-        """A link took the place of a file, or the other way round: what stood for that goes before its row.
+        """Remove the object of a file that a link replaced, or the other way round, before its row goes.
 
-        Removed where the source deletes, and only if it is the very object that was recorded. What the store
-        refuses is left: the path has its object. Raises StoreError, KeyBusy: then nothing is recorded, and
-        the next try finds the new object, and the old one. The caller holds the key of the new one.
+        It is removed if the source deletes, and only if it is the recorded one. What the store refuses is
+        left, because the path has its object. Raises StoreError, KeyBusy: then nothing is recorded, and the
+        next try finds the new object and the old one. The caller holds the key of the new one.
         """
         ref, recorded = job.ref, job.recorded
         deletes = self._sources[ref.source].source.on_delete is OnDelete.DELETE

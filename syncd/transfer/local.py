@@ -1,6 +1,6 @@
-"""The folder of a source, as one step sees it: all that touches the disk for a file.
+"""The folder of a source, as one step sees it: everything that touches the disk for a file.
 
-A folder may lie on a server that is gone. So all of it happens where `Heartbeat.reading` says whose it is.
+A folder may be on a server that is gone. So all of it happens while `Heartbeat.reading` names the source.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from syncd.transfer.reuse import Census, Listing
 
 _MOST_LOOKS = 20_000
 _KEPT_SECONDS = 1.0
-"""For so long a busy thread serves files from one opening of their root."""
+"""How long a busy thread uses one opening of a root for its files."""
 
 
 class EngineSource(Struct, frozen=True):
@@ -62,21 +62,21 @@ class EngineSource(Struct, frozen=True):
     wants: Callable[[str], bool] = lambda path: True
     """Whether a path is to be sent: the patterns may have changed since it was marked."""
     fills: Fills = nothing_fills
-    """Whether an entry keeps the folder that it is in from being an empty one."""
+    """Whether an entry keeps its folder from being empty."""
     mounts_stay: bool = False
-    """The operator says that what is mounted in it now is there to stay."""
+    """The operator says that what is now mounted in it is there to stay."""
     reconciling: bool = False
     """Its records may be lost: the store is asked for an object before a new file is sent."""
     listing: Listing | None = None
     """What lies under its prefix, while it is reconciling."""
     census: Census | None = None
-    """What is known of the objects of files that are to be deleted now, where they are many."""
+    """What is known of the objects of files that are to be deleted now, if there are many."""
     instance: str = ""
     """The id that its objects name."""
     appends: Callable[[str], bool] = lambda path: False
     """Whether a file only grows, so that a prefix of it can be carried while it does."""
     properties: Callable[[str], Properties] = lambda path: Properties()
-    """What the configuration says of the object of a path."""
+    """The configured properties of a path's object."""
 
 
 class _Kept(threading.local):
@@ -91,10 +91,10 @@ _kept = _Kept()
 
 @contextmanager
 def roots_kept() -> Iterator[Callable[[], None]]:
-    """While it lasts, the calling thread keeps a root open between two steps, for `_KEPT_SECONDS`.
+    """Keep a root open between two steps of the calling thread, for `_KEPT_SECONDS`.
 
-    Yields what gives it back. The thread calls that before it waits, because an open root keeps its disk from
-    being unmounted.
+    Yields the function that closes it. The thread calls that before it waits, because an open root keeps its
+    disk from being unmounted.
     """
     _kept.may_be = True
     try:
@@ -113,8 +113,8 @@ def _give_back() -> None:
 class Root:
     """The root of a source, open for one step: a context manager.
 
-    A file that is found below a root which was opened a moment ago is there, as for a step that takes a
-    moment. That nothing is there is shown only by a root that was opened since: see `renew`.
+    A file found below a root that was opened a moment ago exists, as in a step that takes a moment. Only a
+    root that was opened since then shows that nothing is there: see `renew`.
     """
 
     def __init__(self, known: EngineSource, reading: Reading) -> None:
@@ -196,7 +196,7 @@ class Local:
     def open_quiet(
         self, root_fd: int, ref: FileRef, aimed: Recorded | None, settle_seconds: float, *, overdue: bool
     ) -> tuple[OpenFile, bool | None]:
-        """The same, if it is quiet, or only grows: see `_quiet`; and whether it is open for writing."""
+        """Open it if it is quiet, or only grows: see `_quiet`. Also return whether it is open for writing."""
         with self.reading(ref):
             file = self._open(root_fd, ref)
             try:
@@ -220,8 +220,8 @@ class Local:
     ) -> tuple[FileStat | Irregular | None, Verdict | None]:
         """Return what is at the path, and which rule other than the patterns leaves it out.
 
-        That no file is there to be carried is said only of a root that was opened for this step. Raises
-        FileUnreadable, RootChanged.
+        Only a root that was opened for this step shows that there is no file to carry. Raises FileUnreadable,
+        RootChanged.
         """
         with self.reading(ref):
             if root.is_kept:
@@ -245,7 +245,7 @@ class Local:
         return seen, way or selection.of_size(source, ref.path, seen, recorded)
 
     def _is_spelled(self, root_fd: int, ref: FileRef) -> bool:
-        """Whether what is at the path has this very name: it may have another case by now."""
+        """Return whether the entry at the path has exactly this name: its case may have changed."""
         try:
             return directories.is_spelled(root_fd, ref.path, self._names.of)
         except OSError as error:
@@ -263,7 +263,7 @@ class Local:
     ) -> bool | None:
         """Raise FileChanged unless the file is quiet, or only grows: then it may be cut.
 
-        Not to less than its object has, unless the file is shorter itself: what has grown loses nothing.
+        It is not cut to less than its object has, unless the file itself is shorter: no content is lost.
         Returns whether it is open for writing, if known.
         """
         now_ns = self._now_ns()
@@ -271,14 +271,14 @@ class Local:
         is_open = False if rests else file.is_open_for_writing()
         is_far = not rests and self._is_far(file.opened.device)
         if is_far and not is_open:
-            is_open = None  # the kernel knows of this machine only
+            is_open = None  # the kernel knows only about this machine
         settling = plan.settling(file.opened, now_ns, settle_ns=settle_ns, is_open=is_open)
         if settling is None and (is_far or plan.age_ns(file.opened, now_ns) is None):
             settling = self._moves(ref, file.opened, now_ns, settle_ns)
         known = self.sources[ref.source]
         if known.appends(ref.path):
             size, unfinished = file.opened.size, self._unfinished(ref)
-            # What is under way goes on as it began, however much there is by now.
+            # An upload under way goes on with its size, however much there is now.
             most = min(size, unfinished.fingerprint.size) if unfinished is not None else size
             age_ns = plan.age_ns(file.opened, now_ns)
             cuts = plan.carries_prefix(settling, age_ns, is_open=is_open, overdue=overdue or most < size)
@@ -296,14 +296,14 @@ class Local:
         return is_open
 
     def _is_far(self, device: int) -> bool:
-        """Whether another machine may write to the files of a device, and its clock stamps them."""
+        """Return whether another machine may write to a device's files, with the times of its clock."""
         if device not in self._far:
             self._far[device] = mounts.is_remote(mounts.type_of(device))
         return self._far[device]
 
     def _moves(self, ref: FileRef, stat: FileStat, now_ns: int, settle_ns: int) -> plan.Settling | None:
-        """Why a file may be in the middle of a change whose times may be those of another clock; None: it has
-        stood still from one look to the next.
+        """Return why a file, perhaps with times of another clock, may be in the middle of a change; None: it
+        was the same in two looks.
         """
         before, since_ns = self._looks.get(ref, (None, now_ns))
         if before != stat or since_ns > now_ns:
@@ -328,7 +328,7 @@ class Local:
             if is_back and self._is_spelled(root_fd, ref):
                 raise FileChanged("it came back while syncd looked for it")
             if near.is_whole and ref.path.endswith(FOLDER):
-                return ""  # the folder holds something, whatever is mounted there
+                return ""  # the folder has content, whatever is mounted there
             return near.hides(
                 stat,
                 lambda mount: holds_recorded(root_fd, ref.source, self._state, mount),
@@ -356,7 +356,7 @@ class Local:
 
 
 def _opened(known: EngineSource) -> int:
-    """The root, if it is the expected directory. Raises RootChanged."""
+    """Return the root, if it is the expected directory. Raises RootChanged."""
     try:
         root_fd = directories.open_root(known.source.root)
     except (FileVanished, FileUnreadable) as error:

@@ -1,12 +1,11 @@
-"""On which processors the calling thread may run.
+"""The processors on which the calling thread may run.
 
-Threads that spend their time in the interpreter take turns anyway: only one of them runs at a time. Spread
-over several processors, they wake each other across them with every system call, which may cost as much as
-the work itself; on one processor the kernel just goes on with the next. So threads that handle small files
-or compare listings keep to one processor. Digests of large files, computed outside of the interpreter, use
-all.
+Of the threads that spend their time in the interpreter, only one runs at a time. Spread over several
+processors, they wake each other across them with every system call, which may cost as much as the work
+itself; on one processor the kernel just goes on with the next. So threads that handle small files or compare
+listings keep to one processor. Digests of large files, computed outside of the interpreter, use all.
 
-Where a sandbox forbids the call, nothing happens: it saves time, but nothing depends on it.
+If a sandbox forbids the call, nothing happens: it saves time, but nothing depends on it.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 LARGE_BYTES = 256 << 10
-"""From this size on, computing the digests of a file is most of the work."""
+"""From this size on, most of the work is computing the digests of a file."""
 
 
 class _Here(threading.local):
-    """The processors that the calling thread could use before `narrow`; empty if it was not narrowed."""
+    """The processors that the calling thread could use before `narrow`; empty: it was not narrowed."""
 
     allowed: frozenset[int] = frozenset()
 
@@ -37,7 +36,7 @@ def narrow() -> None:
 
 
 def room_for(size: int) -> AbstractContextManager[None]:
-    """All processors while the calling thread, and those that it starts, handle a file of `size` bytes."""
+    """Allow all processors while the calling thread, and those it starts, handle a file of `size` bytes."""
     if size < LARGE_BYTES or not _here.allowed:
         return _AS_IT_IS
     return _widened(_here.allowed)
@@ -56,7 +55,7 @@ def _widened(allowed: frozenset[int]) -> Iterator[None]:
 
 
 def _chosen(allowed: frozenset[int]) -> int:
-    """The same for all threads of this process, and most likely another one for the next process."""
+    """Return the same for all threads of this process, and probably another one for the next process."""
     return sorted(allowed)[os.getpid() % len(allowed)]
 
 

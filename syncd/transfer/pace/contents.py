@@ -1,7 +1,7 @@
-"""Which contents are being sent. Of several new files with one content, one is sent at a time: when it has
-arrived, the store can copy its object for the others, which costs no bytes.
+"""Which contents are being sent. If several new files have the same content, one is sent at a time: when it
+has arrived, the store can copy its object for the others, without sending a byte.
 
-Only of files that take more than one request: a smaller one is sent in the time that a copy takes.
+This is only for files that take more than one request: a smaller one is sent as fast as it is copied.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from syncd.sources.fingerprint import Digests
 from syncd.transfer.pace.heartbeat import Heartbeat
 
 _WAIT_SECONDS = 1.0
-"""Until a thread that waits looks whether it is to stop, and whether the other thread can go on."""
+"""How often a waiting thread checks whether to stop, and whether the other thread can go on."""
 
 
 class Contents:
@@ -25,12 +25,12 @@ class Contents:
         self._heartbeat = heartbeat
         self._should_stop = should_stop
         self._senders: list[tuple[int, Digests]] = []
-        """By which thread; a step within another one's is taken by the same one in the simulation."""
+        """By thread; in the simulation, one thread runs a step within another's step."""
         self._changed = threading.Condition()
 
     @contextmanager
     def alone(self, content: Digests) -> Iterator[bool]:
-        """Yields whether no other thread sends this content; then none begins to until the end.
+        """Yield whether no other thread sends this content; then none begins to until the end.
 
         A file that is sent while it is read shows in `parts` what is known of it so far.
         """
@@ -49,7 +49,7 @@ class Contents:
 
     @contextmanager
     def in_turn(self, content: Digests, is_to_send: Callable[[], bool]) -> Iterator[None]:
-        """Surrounds what may send the content: waits as long as it `is_to_send` and another thread sends it.
+        """Surround the sending of a content: wait while it `is_to_send` and another thread sends it.
 
         If that fails, the next one goes on at once. Raises Stopped, and what `is_to_send` raises.
         """
@@ -64,14 +64,14 @@ class Contents:
         yield
 
     def _wait(self, content: Digests) -> None:
-        self._heartbeat.rest()  # the other thread has a heartbeat of its own
+        self._heartbeat.rest()  # the other thread has its own heartbeat
         with self._changed:
             if self._is_sent(content):
                 self._changed.wait(_WAIT_SECONDS)
         self._heartbeat.step()
 
     def _is_sent(self, content: Digests) -> bool:
-        """Whether another thread sends it that does not wait for a folder which does not answer."""
+        """Return whether another thread sends it, and does not wait for a silent folder."""
         return any(
             thread != threading.get_ident()
             and _may_be_same(content, other)
@@ -81,7 +81,7 @@ class Contents:
 
 
 def _may_be_same(one: Digests, other: Digests) -> bool:
-    """Whether the files have the same content, as far as both were read."""
+    """Return whether the files have the same content, as far as both were read."""
     if one.fingerprint.digest and other.fingerprint.digest:
         return one.fingerprint == other.fingerprint
     both = zip(one.parts, other.parts, strict=False)

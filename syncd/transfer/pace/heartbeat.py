@@ -3,9 +3,9 @@
 A thread that works has a deadline and moves it with every step. A thread that waits for work, or for another
 thread, has none, so that an idle daemon needs no timer to look alive.
 
-A thread that reads a source's folder, or works in a store's directory, may wait for a server that is gone, in
-the kernel, where nothing can end it. So it says where it is: such a thread is never late, but its source or
-store is *silent*. What it holds of the shared bounds is lent to others until it moves again.
+A thread that reads a source's folder, or works in a store's directory, may wait in the kernel for a server
+that is gone, and nothing can end that. So it says where it is: such a thread is never late, but its source or
+store is *silent*. Its share of the bounds is lent to others until it moves again.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from typing import Protocol
 from msgspec import Struct
 
 STUCK_SECONDS = 180.0
-"""A thread that makes no step for so long counts as stuck, unless the service manager sets another limit."""
+"""A thread that makes no step for so long is stuck, unless the service manager sets another limit."""
 SILENT_SECONDS = 10.0
-"""A folder that does not answer for so long is silent. Disks that slept need less to spin up."""
+"""A folder that does not answer for so long is silent. Sleeping disks need less to spin up."""
 
 
 class Hold(Protocol):
     """A share of a bound (`syncd.transfer.pace.slots`)."""
 
     def lend(self) -> None:
-        """Others may use it: its owner waits for the kernel."""
+        """Let others use it while its owner waits for the kernel."""
         ...
 
     def take_back(self) -> None:
-        """Its owner moves again; others may have taken its place in the bound."""
+        """Return it to its owner, which moves again; others may have taken its place in the bound."""
         ...
 
     def sent(self, size: int) -> None:
-        """So many of its bytes are on their way."""
+        """Note that so many of its bytes are on their way."""
         ...
 
 
@@ -88,7 +88,7 @@ class Heartbeats:
         hold: Hold | None = None,
         store: str = "",
     ) -> None:
-        """This thread made progress, and makes its next step within the limit."""
+        """Note that this thread made progress, and makes its next step within the limit."""
         name, now = key or thread, self._monotonic()
         with self._lock:
             before = self._beats.get(name)
@@ -97,7 +97,7 @@ class Heartbeats:
             self._beats[name] = _Beat(now, thread, source, hold, store)
 
     def rest(self, thread: str, key: int | None = None) -> None:
-        """This thread has nothing to do."""
+        """Note that this thread has nothing to do."""
         with self._lock:
             self._end(key or thread)
 
@@ -107,7 +107,7 @@ class Heartbeats:
             beat.hold.take_back()
 
     def late(self, now: float) -> tuple[str, ...]:
-        """The threads that should have moved before `now`, in the order of their deadlines."""
+        """Return the threads that should have moved before `now`, in the order of their deadlines."""
         with self._lock:
             late = [
                 (beat.moved, beat.thread)
@@ -117,7 +117,7 @@ class Heartbeats:
         return tuple(thread for _, thread in sorted(late))
 
     def silent(self, now: float) -> dict[str, float]:
-        """The sources whose folders do not answer, and for how many seconds by now."""
+        """Return the sources whose folders do not answer, and for how many seconds."""
         with self._lock:
             found: dict[str, float] = {}
             for beat in self._beats.values():
@@ -126,7 +126,7 @@ class Heartbeats:
             return found
 
     def waiting(self, now: float) -> dict[str, float]:
-        """The stores in whose directories threads work, and for how many seconds the slowest has."""
+        """Return the stores in whose directories threads work, and for how many seconds the slowest has."""
         with self._lock:
             found: dict[str, float] = {}
             for beat in self._beats.values():
@@ -135,12 +135,12 @@ class Heartbeats:
             return found
 
     def give_up(self, now: float, after_seconds: float | None = None) -> frozenset[int | str]:
-        """The threads that wait for silent folders; what they hold is lent from now on."""
+        """Return the threads that wait for silent folders; what they hold is lent from now on."""
         after = self.silent_seconds if after_seconds is None else after_seconds
         return self._lend(lambda beat: beat.source != "" and (beat.is_silent or now - beat.moved >= after))
 
     def give_up_stores(self, stores: Collection[str]) -> frozenset[int | str]:
-        """The threads that wait for the directories of these stores; what they hold is lent from now on."""
+        """Return the threads that wait for these stores' directories; what they hold is lent from now on."""
         return self._lend(lambda beat: beat.store in stores)
 
     def _lend(self, is_stuck: Callable[[_Beat], bool]) -> frozenset[int | str]:
@@ -153,32 +153,32 @@ class Heartbeats:
             return frozenset(stuck)
 
     def at_work(self, threads: Collection[int]) -> Iterator[int]:
-        """Those of the threads that wait neither for another thread nor for a folder or a directory."""
+        """Yield those of the threads that wait neither for another thread nor for a folder or a directory."""
         for thread in threads:
             beat = self._beats.get(thread)
             if beat is not None and not (beat.source or beat.store):
                 yield thread
 
     def is_given_up(self, thread: int) -> bool:
-        """Whether it waits for a folder or a directory that does not answer, and what it holds is lent."""
+        """Return whether it waits for a folder or a directory that does not answer, and its hold is lent."""
         beat = self._beats.get(thread)
         return beat is not None and beat.is_silent
 
     def are_expected(self) -> bool:
-        """Whether any thread works."""
+        """Return whether any thread works."""
         return bool(self._beats)
 
 
 class Heartbeat:
-    """The heartbeat of whichever thread calls. Without `heartbeats` nothing reads it."""
+    """The heartbeat of the calling thread. Without `heartbeats` nothing reads it."""
 
     def __init__(self, heartbeats: Heartbeats | None = None) -> None:
         self._heartbeats = heartbeats or Heartbeats()
         self.awaited: dict[int, int] = {}
-        """On which descriptors threads wait for the server of a store, by thread."""
+        """Thread -> the descriptor on which it waits for the server of a store."""
 
     def can_go_on(self, threads: Collection[int]) -> bool:
-        """Whether any of the threads could go on now: what it waits for, if anything, is there."""
+        """Return whether any of the threads could go on now: what it waits for, if anything, is there."""
         poll = select.poll()
         for thread in self._heartbeats.at_work(threads):
             if (descriptor := self.awaited.get(thread)) is None:
@@ -191,22 +191,22 @@ class Heartbeat:
         return self._heartbeats.is_given_up(thread)
 
     def step(self) -> None:
-        """The calling thread made progress."""
+        """Note that the calling thread made progress."""
         here = _thread
         source = "" if here.store else here.source
         self._heartbeats.step(here.name, here.ident, source, here.hold, here.store)
 
     def rest(self) -> None:
-        """The calling thread waits for work, or for a thread that has a heartbeat of its own."""
+        """Note that the calling thread waits for work, or for a thread that has its own heartbeat."""
         self._heartbeats.rest(_thread.name, _thread.ident)
 
     def reading(self, source: str) -> Reading:
-        """While the calling thread reads the folder of `source`, and nothing else: a context manager."""
+        """Return a context in which the calling thread does nothing but read the folder of `source`."""
         return Reading(self, source)
 
     @contextmanager
     def alone(self, lock: threading.Lock | threading.RLock) -> Iterator[None]:
-        """Holds a lock; the thread that has it until then has a heartbeat of its own."""
+        """Hold a lock; rest while another thread has it, because that has its own heartbeat."""
         if not lock.acquire(blocking=False):
             self.rest()
             lock.acquire()
@@ -217,22 +217,22 @@ class Heartbeat:
             lock.release()
 
     def enters(self, store: str) -> None:
-        """The calling thread works in the directory of this store from now on; empty: no longer."""
+        """Note that the calling thread works in the directory of this store; empty: no longer."""
         _thread.store = store
         self.step()
 
     def holds(self, hold: Hold | None) -> None:
-        """What the calling thread holds of a bound from now on."""
+        """Note what the calling thread holds of a bound."""
         _thread.hold = hold
 
     def sent(self, size: int) -> None:
-        """The calling thread sent so many bytes of what it holds."""
+        """Note that the calling thread sent so many bytes of what it holds."""
         if _thread.hold is not None:
             _thread.hold.sent(size)
 
 
 class Reading:
-    """What `Heartbeat.reading` returns. No generator: each file enters it several times."""
+    """What `Heartbeat.reading` returns. Not a generator, because each file enters it several times."""
 
     __slots__ = ("_before", "_heartbeat", "_source")
 

@@ -1,6 +1,6 @@
-"""Which large files of one store are under way: so many at once that workers are left for small ones.
+"""Which large files of one store are under way: few enough to leave workers for small ones.
 
-A large file for which there is no room is put off, and called as soon as there is.
+A large file without room is put off, and called as soon as there is room.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from syncd.core.errors import NoRoom
 from syncd.core.model import FileRef
 
 _WAIT_SECONDS = 30.0
-"""Until a file is tried again that was not called."""
+"""When a file is tried again that was not called."""
 
 
 class LargeFiles:
-    """At most `most` files, beside those of sources that are `left_out`: their folders do not answer.
+    """At most `most` files, besides those of sources that are `left_out`: their folders do not answer.
 
-    `call` lets a file come that was put off, and returns whether it was. For any thread.
+    `call` makes a file that was put off due, and returns whether it was put off. For any thread.
     """
 
     def __init__(self, most: int, call: Callable[[FileRef], bool], left_out: Callable[[str], bool]) -> None:
@@ -31,19 +31,19 @@ class LargeFiles:
         """In the order in which there was no room for them."""
 
     def enter(self, ref: FileRef) -> None:
-        """A large file is to be sent. Raises NoRoom."""
+        """Admit a large file that is to be sent. Raises NoRoom."""
         with self._lock:
             if not self._has_room():
                 raise NoRoom("the largest allowed number of large files is in progress", _WAIT_SECONDS)
             self.under_way.add(ref)
 
     def wait(self, ref: FileRef) -> None:
-        """There was no room for the file, and it was put off."""
+        """Note that the file was put off for want of room."""
         with self._lock:
             self._waiting[ref] = None
 
     def ended(self, ref: FileRef) -> None:
-        """A worker is done with the file, large or not. Calls another one if there is room."""
+        """Note that a worker is done with the file, large or not. Call another one if there is room."""
         if ref in self.under_way:
             with self._lock:
                 self.under_way.discard(ref)
@@ -52,7 +52,7 @@ class LargeFiles:
                 return
 
     def _next(self) -> FileRef | None:
-        if not self._waiting:  # as nearly always
+        if not self._waiting:  # the usual case
             return None
         with self._lock:
             ref = next(iter(self._waiting), None) if self._has_room() else None

@@ -19,16 +19,16 @@ REQUEST_BOUNDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0)
 _OUTCOMES = {None: "none", 429: "throttled", 503: "throttled"}
 _MINUTE_NS = 60 * 10**9
 _STEP_SECONDS = 1.0
-"""A changed limit holds after so long for those who wait for bandwidth."""
+"""A changed limit reaches threads that wait for bandwidth after so long."""
 _PIECE_SECONDS = 0.03
-"""What is counted at once of a body under a limit: as much as goes in so long. The threads take turns, so
-that a small file is not held up by all that large ones have counted before it."""
+"""A body under a limit is counted in pieces that go out in so long. The threads take turns, so that a small
+file does not wait for everything that large ones have counted before it."""
 _LEAST_PIECE = 4 << 10
 
 
 def minute_of_week(now_ns: int) -> int:
-    """What the local clock shows, in minutes since Monday 00:00."""
-    time.tzset()  # the time zone of the machine may have been changed
+    """Return the time of the local clock in minutes since Monday 00:00."""
+    time.tzset()  # the machine's time zone may have changed
     local = time.localtime(now_ns // 10**9)
     return (local.tm_wday * 24 + local.tm_hour) * 60 + local.tm_min
 
@@ -42,7 +42,7 @@ class Carrying(Struct):
 
 
 class Sending:
-    """One body that a thread sends: counted while it goes out, until it is acknowledged or fails."""
+    """One body that a thread sends. It is counted while it goes out, until it is acknowledged or fails."""
 
     __slots__ = ("_sending", "ref", "sent", "size")
 
@@ -60,25 +60,25 @@ class Sending:
 
 
 class Durations:
-    """How long things of one kind took: how many up to each bound, and the sum. No lock inside."""
+    """How long things of one kind took: how many up to each bound, and the sum. Without a lock."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
-        """Seconds, ascending; what took longer than the last is counted, too."""
+        """Seconds, ascending; what took longer than the last one is counted, too."""
         self.counts = [0] * (len(bounds) + 1)
         self.sum_seconds = 0.0
 
     def add(self, seconds: float) -> None:
-        """One more."""
+        """Count one more."""
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.sum_seconds += seconds
 
 
 class Line:
-    """The line of this machine in one direction: its limit of the moment, and how fast it proved to be.
+    """The line of this machine in one direction: its present limit, and how fast it proved to be.
 
-    For any thread. What holds is what the timetable of the configuration says now, or the one that the
-    operator set for a time.
+    For any thread. The limit comes from the configured timetable, or from the one that the operator set for a
+    time.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Line:
         self._configured = timetable
         self._operators: tuple[Timetable, float] | None = None
         self._seen: tuple[int, Timetable] | None = None
-        """For which minute of the wall clock, and by which timetable, `_holds` is true."""
+        """The minute of the wall clock and the timetable for which `_holds` is true."""
         self._holds = Limit(0)
         self._bucket = RateLimit()
         self._pace = Pace()
@@ -101,30 +101,30 @@ class Line:
         self._lock = threading.Lock()
 
     def configure(self, timetable: Timetable) -> None:
-        """What holds from now on, unless the operator set something else."""
+        """Set the limit to use unless the operator set another."""
         with self._lock:
             self._configured = timetable
 
     def limit(self, timetable: Timetable | None, until: float) -> None:
-        """Until that time (monotonic, perhaps infinite) this holds; None: what is configured."""
+        """Set the operator's limit until that time (monotonic, perhaps infinite); None: end it."""
         with self._lock:
             self._operators = None if timetable is None else (timetable, until)
 
     @property
     def operators_until(self) -> float | None:
-        """Until when the limit of the operator holds (monotonic, perhaps infinite); None: there is none."""
+        """Return until when the operator's limit holds (monotonic, perhaps infinite); None: there is none."""
         with self._lock:
             self._look()
             return self._operators[1] if self._operators else None
 
     def holds(self) -> Limit:
-        """The limit of this moment."""
+        """Return the present limit."""
         with self._lock:
             self._look()
             return self._holds
 
     def reserve(self, size: int) -> tuple[float, float]:
-        """Count `size` bytes as sent; returns the ticket for `wait`, and what that would return now."""
+        """Count `size` bytes as sent; return the ticket for `wait`, and what that would return now."""
         with self._lock:
             self._look()
             self._moved += size
@@ -134,18 +134,18 @@ class Line:
             return ticket, self._bucket.wait(ticket, now) if self._holds.rate else 0.0
 
     def by_minute(self) -> list[int]:
-        """The bytes that moved in each minute of the last hour, the oldest first."""
+        """Return the bytes that moved in each minute of the last hour, the oldest first."""
         with self._lock:
             return self._last_hour.minutes(self.monotonic())
 
     def wait(self, ticket: float) -> float:
-        """Seconds to wait before or after sending what the ticket is for, as things are now."""
+        """Return the seconds to wait, as things are now, before or after sending what the ticket is for."""
         with self._lock:
             self._look()
             return self._bucket.wait(ticket, self.monotonic())
 
     def _look(self) -> None:
-        """Heed a limit that begins or ends now. The caller holds the lock."""
+        """Follow a limit that begins or ends now. The caller holds the lock."""
         if self._operators and self.monotonic() >= self._operators[1]:
             self._operators = None
         timetable = self._operators[0] if self._operators else self._configured
@@ -157,18 +157,18 @@ class Line:
     # ---- see `syncd.transfer.pace.slots.Pacer` -----------------------------------------------------------
 
     def bytes_under_way(self) -> float:
-        """How many bytes may be under way at once."""
+        """Return how many bytes may be under way at once."""
         with self._lock:
             self._look()
             return self._pace.bytes_under_way(self._bucket.rate)
 
     def look(self) -> tuple[float, int]:
-        """The time, and how many bytes the line has carried."""
+        """Return the time, and how many bytes the line has carried."""
         with self._lock:
             return self.monotonic(), self._moved
 
     def carried(self, size: int, since: tuple[float, int]) -> None:
-        """A body of `size` bytes that was begun at `since` arrived."""
+        """Note that a body of `size` bytes arrived that was begun at `since`."""
         with self._lock:
             self._pace.carried(size, self._moved - since[1], self.monotonic() - since[0])
 
@@ -202,35 +202,35 @@ class Progress:
         self.answers: Counter[tuple[str, str]] = Counter()
         """Requests by operation and outcome: the class of the status, ``throttled``, ``none`` (no answer)."""
         self.durations: dict[str, Durations] = {}
-        """Of requests, by operation."""
+        """Operation -> durations of its requests."""
 
     # ---- the meter of syncd.transfer --------------------------------------------------------------------
 
     def began(self, ref: FileRef, total: int, done: int) -> None:
-        """The transfer of a file of `total` bytes starts; `done` of them are in the store already."""
+        """Note that the transfer of a file of `total` bytes starts; the store already has `done` of them."""
         with self._lock:
             self._carrying[ref] = Carrying(total, done)
 
     def sending(self, ref: FileRef, size: int) -> Sending:
-        """While its context lasts, this thread sends a body of `size` bytes of the file."""
+        """Return a context in which this thread sends a body of `size` bytes of the file."""
         return Sending(self._sending, ref, size)
 
     def carried(self, ref: FileRef, size: int) -> None:
-        """The store acknowledged `size` more bytes of the file."""
+        """Note that the store acknowledged `size` more bytes of the file."""
         with self._lock:
             entry = self._carrying.get(ref)
             if entry is not None:
                 entry.done += size
 
     def ended(self, ref: FileRef) -> None:
-        """The transfer of the file ended, successfully or not."""
+        """Note that the transfer of the file ended, successfully or not."""
         with self._lock:
             self._carrying.pop(ref, None)
 
     # ---- the hooks of the transport ---------------------------------------------------------------------
 
     def moved(self, size: int) -> None:
-        """`size` bytes of a body were sent; waits if that was too fast. Raises Stopped from `sleep`."""
+        """Count `size` sent bytes of a body; wait if that was too fast. Raises Stopped from `sleep`."""
         for piece in self._pieces(size):
             self.heartbeat.sent(piece)
             self._keep_to(piece)
@@ -245,7 +245,7 @@ class Progress:
             size -= piece
 
     def _keep_to(self, size: int) -> None:
-        """Wait until the line has carried `size` bytes more. In steps, because the limit may change."""
+        """Wait until the line has carried `size` more bytes, in steps, because the limit may change."""
         ticket, seconds = self.line.reserve(size)
         while seconds > 0:
             self.heartbeat.rest()
@@ -265,19 +265,19 @@ class Progress:
                 entry.rate.add(size, now)
 
     def received(self, size: int) -> None:
-        """`size` bytes of an answer came in; waits if that was too fast. Raises Stopped from `sleep`."""
+        """Count `size` bytes of an answer as received; wait if too fast. Raises Stopped from `sleep`."""
         for piece in self._pieces(size):
             self._keep_to(piece)
             self._count(piece)
 
     def requested(self) -> None:
-        """One request is sent."""
+        """Count a request that is sent."""
         with self._lock:
             self.requests += 1
         self._asks()
 
     def answered(self, operation: str, status: int | None, seconds: float) -> None:
-        """A request was answered, or failed without an answer."""
+        """Count a request that was answered, or failed without an answer."""
         with self._lock:
             self.answers[operation, _OUTCOMES.get(status) or f"{(status or 0) // 100}xx"] += 1
             if operation not in self.durations:
@@ -285,7 +285,7 @@ class Progress:
             self.durations[operation].add(seconds)
 
     def take_requests(self) -> int:
-        """How many requests were sent since the last call."""
+        """Return how many requests were sent since the last call."""
         with self._lock:
             new = self.requests - self._taken
             self._taken = self.requests
@@ -294,7 +294,7 @@ class Progress:
     # ---- readers ----------------------------------------------------------------------------------------
 
     def in_flight(self) -> list[tuple[FileRef, int, int]]:
-        """Each file that is being sent, with its bytes done and its total."""
+        """Return each file that is being sent, with the bytes done and the bytes in all."""
         with self._lock:
             moving: dict[FileRef, int] = {}
             for each in list(self._sending.values()):
@@ -305,13 +305,13 @@ class Progress:
             ]
 
     def rates(self) -> dict[FileRef, float]:
-        """Bytes per second of each file that is being sent, where that can be told."""
+        """Return the bytes per second of each file that is being sent, if known."""
         with self._lock:
             now = self.line.monotonic()
             rates = ((ref, entry.rate.per_second(now)) for ref, entry in self._carrying.items())
             return {ref: rate for ref, rate in rates if rate is not None}
 
     def rate(self) -> float | None:
-        """Bytes per second of everything that is sent; None while that cannot be told."""
+        """Return the bytes per second of everything that is sent; None: unknown."""
         with self._lock:
             return self._rate.per_second(self.line.monotonic())

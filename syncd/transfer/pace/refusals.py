@@ -1,7 +1,7 @@
 """How often each file of a store failed, and which states of files the store refused.
 
 A refused state of a file waits, also through a restart: the state keeps its name with the failure. Another
-state of the file, other settings, and the operator end that.
+state of the file, other settings, or the operator ends that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msgspec import Struct, to_builtins
 from syncd.core.errors import REFUSED_SCHEDULE, StoreError, may_be_the_stores
 from syncd.core.model import Failure, FileRef, FileStat, Source
 
-_TWICE = 2  # refusals after which a file waits for hours
+_TWICE = 2  # after so many refusals a file waits for hours
 
 
 class _Refused(Struct):
@@ -34,28 +34,28 @@ class Refusals:
         self._source = source
         self._lock = threading.Lock()
         self._counts: dict[FileRef, tuple[int, int]] = {}
-        """How often in a row a file failed, and how often of that the store refused its present state."""
+        """How often in a row a file failed, and how many of those were refusals of its present state."""
         self._refused: dict[FileRef, _Refused] = {}
         self._unproven: set[FileRef] = set()
-        """Files refused since content was last taken, for what may be the store's fault."""
+        """Files refused since content was last taken, perhaps through the store's fault."""
         self._on_trial: FileRef | None = None
         """The one of them that is tried once more, for all."""
 
     def name_of(self, ref: FileRef, seen: FileStat | None) -> bytes:
-        """Names a state of a file (None: that it is gone) and the settings that it is sent with."""
+        """Return a name for a state of a file (None: it is gone) and the settings with which it is sent."""
         what = repr((to_builtins((seen, self._source(ref.source))), self._settings))
         return xxhash.xxh3_128_digest(what.encode("utf-8", "surrogateescape"))
 
     def attempts(self, ref: FileRef) -> int:
-        """How often in a row the file failed."""
+        """Return how often in a row the file failed."""
         return self._counts.get(ref, (0, 0))[0]
 
     def is_refused(self, ref: FileRef) -> bool:
-        """Whether the store refused the last state of the file that it was sent."""
+        """Return whether the store refused the state of the file that it last got."""
         return ref in self._refused
 
     def seconds(self, ref: FileRef, seen: FileStat, now: float) -> float:
-        """How long this state of the file still waits because the store refused it."""
+        """Return how many seconds this state of the file still waits because the store refused it."""
         with self._lock:
             known = self._refused.get(ref)
         if known is None or now >= known.until or known.name != self.name_of(ref, seen):
@@ -63,7 +63,7 @@ class Refusals:
         return known.until - now
 
     def remember(self, failure: Failure, now: float, now_ns: int) -> None:
-        """An earlier process failed to send this file."""
+        """Take over the failure of an earlier process."""
         seconds = min((failure.next_attempt_ns - now_ns) / 1e9, REFUSED_SCHEDULE.cap_seconds)
         if not failure.next_attempt_ns:
             seconds = inf
@@ -73,8 +73,8 @@ class Refusals:
                 self._refused[failure.ref] = _Refused(failure.refused, now + seconds)
 
     def attempt(self, ref: FileRef, error: BaseException, now: float) -> tuple[int, int]:
-        """Which failure in a row this is, and how many before were refusals. Another state of a refused file
-        begins a new row; a try that an event hastened repeats the one before.
+        """Return which failure in a row this is, and how many before were refusals. Another state of a
+        refused file begins a new row; a try that an event hastened repeats the one before.
         """
         with self._lock:
             attempts, refusals = self._counts.get(ref, (0, 0))
@@ -88,12 +88,12 @@ class Refusals:
             return attempts + 1, refusals
 
     def count(self, ref: FileRef, attempts: int, refusals: int) -> None:
-        """So many failures there were by now."""
+        """Set how many failures and refusals there were."""
         with self._lock:
             self._counts[ref] = attempts, refusals
 
     def refuse(self, ref: FileRef, error: BaseException, until: float) -> bytes:
-        """Send nothing of the state of the file that met this until then. Returns its name."""
+        """Send nothing of the state of the file that met this error until then; return its name."""
         if not isinstance(error, StoreError):
             return b""
         name = self.name_of(ref, error.seen)
@@ -107,8 +107,8 @@ class Refusals:
         return name
 
     def acquit(self, taken: FileRef) -> set[FileRef]:
-        """Several files wait for hours because the store refused them while it took nothing else, either. Now
-        it took one: try one of them once more, and if that is taken, the others. Returns which.
+        """Retry files that wait for hours because the store refused everything: now it took one. First one of
+        them is tried once more, and if that is taken, the others. Returns which.
         """
         with self._lock:
             if self._on_trial not in (None, taken):
@@ -126,12 +126,12 @@ class Refusals:
         return freed
 
     def pardon(self, ref: FileRef) -> None:
-        """Its state may be sent again; its failures keep counting."""
+        """Allow its state to be sent again; its failures keep counting."""
         with self._lock:
             self._refused.pop(ref, None)
 
     def forget(self, ref: FileRef) -> bool:
-        """The file has not failed any more; returns whether it had."""
+        """Forget the failures of the file; return whether it had any."""
         with self._lock:
             self._refused.pop(ref, None)
             return self._counts.pop(ref, None) is not None

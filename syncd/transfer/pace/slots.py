@@ -1,7 +1,7 @@
 """The limits on concurrent requests and on memory: those of one store, and those that the stores share.
 
 One machine has one line, one memory and one disk. So the `Slots` of all stores share a `Bound`. A part of it
-is kept for each of them, so that a store that hangs with all it may hold leaves the others something.
+is reserved for each of them, so that a store that hangs with all it may hold leaves something to the others.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ class Pacer(Protocol):
     """The line that bodies go out on."""
 
     def bytes_under_way(self) -> float:
-        """How many bytes may be under way at once; one body may, whatever its size."""
+        """Return how many bytes may be under way at once; one body may, whatever its size."""
         ...
 
     def look(self) -> tuple[float, int]:
-        """The time, and how many bytes the line has carried."""
+        """Return the time, and how many bytes the line has carried."""
         ...
 
     def carried(self, size: int, since: tuple[float, int]) -> None:
-        """A body of `size` bytes that was begun at `since` arrived."""
+        """Note that a body of `size` bytes arrived that was begun at `since`."""
         ...
 
 
 class Bound:
     """What the `Slots` that share it may hold together: `slots` holders with `memory` bytes.
 
-    Half of it is kept for those that hold less than their share. Each may hold one thing, whatever the
+    Half of it is reserved for those that hold less than their share. Each may hold one thing, whatever the
     others hold. On a line with a `pacer`, the next body is admitted when what is under way is nearly sent.
     """
 
@@ -47,18 +47,18 @@ class Bound:
         self.unsent = self.unsent_small = 0
         """Bytes of admitted bodies that have not gone out yet: of all, and of small ones."""
         self.small = min(_MOST_SMALL, memory // 64)
-        """A body of up to so many bytes finds memory and a place on the line where parts have taken all."""
+        """A body of up to so many bytes finds memory and a place on the line even if parts have taken all."""
         self.turns = 0
         """How often anything was admitted."""
         self.is_paced = False
         """A thread waits for the line."""
 
     def admits(self, slots: int, size: int, member: Slots) -> bool:
-        """Whether the member, which holds `slots`, may hold one more, of `size` bytes."""
+        """Return whether the member, which holds `slots`, may hold one more, of `size` bytes."""
         return self._carries(size) and self._has_room(slots, size, member)
 
     def _carries(self, size: int) -> bool:
-        """Whether the line takes a body of `size` bytes now. Some small ones it takes at any time."""
+        """Return whether the line takes a body of `size` bytes now. It always takes some small ones."""
         if not size or self.pacer is None or not self.unsent:
             return True
         under_way = self.pacer.bytes_under_way()
@@ -71,13 +71,13 @@ class Bound:
         return True
 
     def admitted(self, unsent: int, size: int) -> None:
-        """Of an admitted body of `size` bytes, so many more have not gone out."""
+        """Count `unsent` more bytes of an admitted body of `size` bytes as not sent."""
         self.unsent += unsent
         if size <= self.small:
             self.unsent_small += unsent
 
     def _has_room(self, slots: int, size: int, member: Slots) -> bool:
-        """Whether the others leave the member so much."""
+        """Return whether the others leave the member so much."""
         if slots == 0:
             return True
         held = memory = 0
@@ -93,7 +93,7 @@ class Bound:
 
 _NEARLY = 0.1
 _MOST_SMALL = 1 << 20
-_HANDOVER_SECONDS = 1.0  # those who wait may wait for something else
+_HANDOVER_SECONDS = 1.0  # the waiting threads may wait for something else
 
 
 class _Ticket:
@@ -104,16 +104,16 @@ class _Ticket:
     def __init__(self, size: int) -> None:
         self.size = size
         self.passed = 0
-        """Bytes of those that came later and went before it."""
+        """The bytes of later threads that went before it."""
 
 
 class Slots:
     """Up to `slots` holders at once, with at most `memory` bytes among them.
 
-    First come, first served, so that small files do not starve a large part. But while there is no room for
-    the first one, others go before it, with as many bytes as it has itself: a small file does not wait for
-    the parts of all large ones. Of the stores that share a bound, the one that has waited longest is next.
-    One holder is always admitted, whatever its size, so that a part larger than `memory` can be sent.
+    First come, first served, so that small files do not starve a large part. But while the first one has no
+    room, others go before it, with as many bytes as it has itself: a small file does not wait for the parts
+    of all large ones. Of the stores that share a bound, the one that has waited longest is next. One holder
+    is always admitted, whatever its size, so that a part larger than `memory` can be sent.
 
     When the store asks for fewer requests (`throttled`), half as many are allowed; each round of answers
     (`answered`) then allows one more, up to `slots`.
@@ -127,12 +127,12 @@ class Slots:
         self._slots = slots
         self._open = float(slots)
         self._echoes = 0
-        """How many more `throttled` to ignore: of requests in flight when the limit was last halved."""
+        """How many more `throttled` to ignore: those of requests in flight when the limit was last halved."""
         self.held = 0
         self.bytes = 0
         self._line: deque[_Ticket] = deque()
         self._turn = 0
-        """Of the turns of the bound, its last one."""
+        """The last turn of the bound that was its own."""
         self._stopped = False
         self._changed = self.bound.changed
         with self._changed:
@@ -147,9 +147,9 @@ class Slots:
         return Held(self, size)
 
     def enter(self, size: int) -> None:
-        """The first half of `hold`."""
+        """Do the first half of `hold`."""
         if not self._enter_at_once(size):
-            self.heartbeat.rest()  # the threads that hold the slots have heartbeats of their own
+            self.heartbeat.rest()  # the threads that hold the slots have their own heartbeats
             self._wait(size)
         self.heartbeat.step()
 
@@ -174,7 +174,7 @@ class Slots:
                 self._changed.notify_all()
 
     def pass_on(self, size: int) -> None:
-        """Let those that wait go first, and go on after that. Raises Stopped, and then nothing is held."""
+        """Let waiting threads go first, then go on. Raises Stopped, and then nothing is held."""
         with self._changed:
             if not any(each._line for each in self.bound.members):
                 return
@@ -186,11 +186,11 @@ class Slots:
         self.enter(size)
 
     def _may_go(self, size: int, place: int) -> bool:
-        """Whether a thread in this place of the line may hold `size` bytes now."""
+        """Return whether a thread in this place of the line may hold `size` bytes now."""
         if place == 0:
             return self._has_room(size)
         first = self._line[0]
-        left = first.size - max(first.passed, 1)  # what is as large stands behind it
+        left = first.size - max(first.passed, 1)  # what is as large waits behind it
         if size > left or not self._has_room(size):
             return False
         before = (each.size for each in islice(self._line, 1, place) if each.size <= left)
@@ -198,7 +198,7 @@ class Slots:
 
     def _take(self, size: int) -> None:
         if self._line:
-            self._line[0].passed += size  # its own bytes do not matter any more
+            self._line[0].passed += size  # its own bytes no longer matter
         self.bound.turns += 1
         self._turn = self.bound.turns
         self.held += 1
@@ -206,7 +206,7 @@ class Slots:
         self.bound.admitted(size, size)
 
     def leave(self, size: int, unsent: int | None = None) -> None:
-        """The second half of `hold`; `unsent` bytes never went out (None: all)."""
+        """Do the second half of `hold`; `unsent` bytes never went out (None: all)."""
         with self._changed:
             self.held -= 1
             self.bytes -= size
@@ -216,7 +216,7 @@ class Slots:
             self._changed.notify_all()
 
     def sent(self, sent: int, size: int) -> None:
-        """So many bytes of a body of `size` bytes that is held went out."""
+        """Count `sent` bytes of a held body of `size` bytes as gone out."""
         with self._changed:
             self.bound.admitted(-sent, size)
             if self.bound.is_paced:
@@ -224,7 +224,7 @@ class Slots:
                 self._changed.notify_all()
 
     def enter_again(self, size: int) -> None:
-        """Take what was given back by `leave` too early, whether there is room or not."""
+        """Take back what `leave` gave up too early, whether there is room or not."""
         with self._changed:
             self.held += 1
             self.bytes += size
@@ -232,7 +232,7 @@ class Slots:
                 self.bound.members.append(self)
 
     def throttled(self) -> None:
-        """The store asked for fewer requests. Of the requests in flight together, only the first counts."""
+        """Allow fewer requests, as the store asks. Of requests in flight together, only the first counts."""
         with self._changed:
             if self._echoes > 0:
                 self._echoes -= 1
@@ -241,8 +241,8 @@ class Slots:
             self._echoes = self.held - 1
 
     def answered(self) -> None:
-        """A request succeeded."""
-        if self._open >= self._slots:  # as nearly always
+        """Note that a request succeeded."""
+        if self._open >= self._slots:  # the usual case
             return
         with self._changed:
             self._echoes = max(0, self._echoes - 1)
@@ -261,7 +261,7 @@ class Slots:
         return self._fits(size) and not any(each._goes_before(self) for each in self.bound.members)
 
     def _goes_before(self, other: Slots) -> bool:
-        """Whether a thread waits here that would fit, and the other had a turn since this one had."""
+        """Return whether a thread waits here that would fit, and the other had its turn since this one's."""
         waits = bool(self._line) and self._turn < other._turn and not self._stopped
         return waits and self._fits(self._line[0].size)
 
@@ -270,7 +270,7 @@ class Slots:
 
 
 class Held:
-    """What `Slots.hold` returns. No generator, because every request uses it and generators cost more.
+    """What `Slots.hold` returns. Not a generator: every request uses it, and generators cost more.
 
     One thread may enter it and another leave it: the first calls `hand_over`, the other `take_over`.
     """
@@ -297,7 +297,7 @@ class Held:
             self._slots.leave(self._size, self._unsent)
 
     def pass_on(self) -> None:
-        """Let those that wait go first, and go on after that. Raises Stopped."""
+        """Let waiting threads go first, then go on. Raises Stopped."""
         self._is_held = False
         self._slots.heartbeat.holds(None)
         self._slots.pass_on(self._size)
@@ -305,7 +305,7 @@ class Held:
         self._slots.heartbeat.holds(self)
 
     def sent(self, size: int) -> None:
-        """So many bytes went out, perhaps not for the first time."""
+        """Count so many bytes as gone out, perhaps not for the first time."""
         bound = self._slots.bound
         if self._since is None and bound.pacer is not None:
             self._since = bound.pacer.look()
@@ -315,20 +315,20 @@ class Held:
             self._slots.sent(size, self._size)
 
     def hand_over(self) -> None:
-        """The calling thread goes on without it."""
+        """Detach it from the calling thread."""
         self._slots.heartbeat.holds(None)
 
     def take_over(self) -> None:
-        """The calling thread has it from now on."""
+        """Attach it to the calling thread."""
         self._slots.heartbeat.holds(self)
 
     # ---- see `syncd.transfer.pace.heartbeat.Hold` --------------------------------------------------------
 
     def lend(self) -> None:
-        """Others may use it: its owner waits for the kernel."""
+        """Let others use it while its owner waits for the kernel."""
         self._slots.leave(self._size, self._unsent)
         self._unsent = 0
 
     def take_back(self) -> None:
-        """Its owner moves again."""
+        """Return it to its owner, which moves again."""
         self._slots.enter_again(self._size)
