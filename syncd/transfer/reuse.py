@@ -1,9 +1,9 @@
-"""Finds content that the store already holds, so that it need not be sent, or not all of it; and copies an
-object onto itself, to give it other properties.
+"""Finds content that the store already holds, so that less or nothing has to be sent, and copies an object
+onto itself to give it other properties.
 
-A record alone is no proof. A copy inside the store is compared with its source, since some servers ignore the
-condition of the request, or the request; parts copied from a donor are proven by their ETags. Objects without
-a record are proven by a digest: of ours, or of another program (`syncd.storage.proofs`).
+A record alone is no proof. A copy inside the store is compared with its source, because some servers ignore
+the condition of the request, or the request. ETags prove parts copied from a donor. A digest proves objects
+without a record: ours, or one of another program (`syncd.storage.proofs`).
 """
 
 from __future__ import annotations
@@ -45,36 +45,36 @@ from syncd.transfer.upload.part_sender import Donor, Job
 log = logging.getLogger("syncd.transfer")
 
 SECOND_LOOK_PARTS = 8
-"""Of a file from 64 MiB on, with parts of 8 MiB: less is sent before it is read twice."""
+"""The least for a second look, 64 MiB in parts of 8 MiB: less is sent before it is read twice."""
 _SECOND_LOOK_SIZE = 16 << 30
-"""Its chunks take 3 MB in the state, and while it is compared 40 MB of memory."""
+"""The most for a second look. Its chunks take 3 MB in the state, and comparing them 40 MB of memory."""
 _COPIED_PART = 512 << 20
-"""Of an object that is too large to be copied at once: few requests, each of them short enough."""
+"""The parts of an object that is too large for one copy: few requests, each of them short enough."""
 _LONGEST_WAIT_NS = 90 * 10**9
-"""Of a file for its heir: a log that was renamed may be open for writing for a minute yet."""
+"""How long a file waits for its heir: a renamed log may stay open for writing for a minute."""
 
 _PAGE = 1000
-"""Objects, as many as stores list at once."""
+"""Objects of a page, as many as stores list at once."""
 _KEPT_PAGES = 16
-"""About 5 MiB. Files come in the order of their keys, but for some that settle longer."""
+"""About 5 MiB. Files come in the order of their keys, except those that settle longer."""
 _PAGES_AHEAD = 4
-"""That are read for one question: a single file far ahead must not carry the others' pages away."""
+"""The most that one question reads: a single file far ahead must not displace the others' pages."""
 _REST_SECONDS = 60.0
 _GOOD_SECONDS = 900.0
-"""Others may change what was listed."""
+"""How long a listing is used, because others may change the objects."""
 MANY = 10
-"""So many deletions at once are worth a listing; and a page has to tell of so many."""
+"""So many deletions at once are worth a listing, and a page has to answer for so many."""
 _SIGHT_SECONDS = 10.0
-"""What was listed may be another program's by then."""
+"""How long a census is used: after that an object may be another program's."""
 _OUT_OF_ORDER = 64
-"""Keys by which one may be asked for too early."""
+"""By how many keys threads may ask out of order."""
 _MOST_IN_VAIN = 3
-"""Pages that tell of too few, before the rest is looked at one by one."""
+"""After so many pages that answer for too few, the rest is looked at one by one."""
 _MD5 = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 
 
 class Standing(Enum):
-    """What the store has of a file, before it is sent."""
+    """What the store has of a file before it is sent."""
 
     RECORDED = "there is a record, or nothing to send"
     KNOWN = "an object with its content"
@@ -90,7 +90,7 @@ class Listed(NamedTuple):
     """What a listing has under a key."""
 
     info: ObjectInfo | None
-    """Its key, its size, its ETag, and as `md5` an ETag that looks like one. None: there is nothing."""
+    """Its key, its size, its ETag, and as `md5` an ETag that looks like one. None: there is no object."""
 
 
 class _Page(NamedTuple):
@@ -100,9 +100,9 @@ class _Page(NamedTuple):
 
 
 class Listing:
-    """What lies under a prefix, read page by page while files are compared, instead of a question for each.
+    """The objects under a prefix, read page by page while files are compared, to save a question for each.
 
-    For any thread. What it says was so a moment ago: so it is asked about files without a record only, and
+    For any thread. It shows the state of a moment ago. So it is asked only about files without a record, and
     is closed before one of their objects is deleted.
     """
 
@@ -121,7 +121,7 @@ class Listing:
         self._is_whole = self._is_closed = self._was_checked = False
 
     def find(self, key: str) -> Listed | None:
-        """What is under the key; None: the store has to be asked. Raises Stopped."""
+        """Return what is under the key; None: the store has to be asked. Raises Stopped."""
         with self._heartbeat.alone(self._lock):
             self._read_to(key)
             now = self._monotonic()
@@ -134,17 +134,17 @@ class Listing:
             info = page.objects.get(key) if page is not None else None
             if info is not None and not self._was_checked:
                 self._was_checked = True
-                return None  # the first object is asked whose it is
+                return None  # the store is asked whose the first object is
             return Listed(info)
 
     def close(self) -> None:
-        """It says nothing any more: what it said may be wrong."""
+        """Answer no more questions, because the answers may be wrong."""
         with self._heartbeat.alone(self._lock):
             self._is_closed = True
             self._pages.clear()
 
     def _read_to(self, key: str) -> None:
-        """A page that fails, whatever the reason, is left alone for a while; then the store goes on there."""
+        """Read on to the key. After a page that fails, listing rests for a while, then goes on there."""
         for _ in range(_PAGES_AHEAD):
             is_over = self._is_whole or self._is_closed or self._monotonic() < self._rests_until
             if is_over or key <= self._last:
@@ -156,11 +156,11 @@ class Listing:
                 self._rests_until = self._monotonic() + _REST_SECONDS
 
     def _read(self) -> None:
-        """The next page. What the store may have told with the one before is as old as that."""
+        """Read the next page. The store may have prepared it with the previous one, so it is as old."""
         until, self._since = self._since + _GOOD_SECONDS, self._monotonic()
-        last = next(reversed(self._next), self._last)  # there are some where the last try failed
+        last = next(reversed(self._next), self._last)  # some are left if the last try failed
         for info in islice(self._objects, _PAGE - len(self._next)):
-            if info.key <= last:  # not in the order of keys: what was passed by may follow
+            if info.key <= last:  # not in the order of keys: passed keys may follow
                 self._is_closed = True
                 return
             last = info.key
@@ -185,7 +185,7 @@ def census_of(
     heartbeat: Heartbeat,
     monotonic: Callable[[], float],
 ) -> Census | None:
-    """None where a look at each costs less: at a few, and in a directory, where it is no request."""
+    """Return a census; None: single looks cost less, for a few keys, or a directory without requests."""
     if len(keys) < MANY or store.limits.describes_by_reading:
         return None
     return Census(store, prefix, keys, heartbeat, monotonic)
@@ -194,8 +194,8 @@ def census_of(
 class Census:
     """The ETags of objects that are about to be deleted, by pages of a listing. For any thread.
 
-    A page begins about where the key is that is asked for, so it costs no request more than a HEAD. Where the
-    keys are far apart, or the store does not list, it tells nothing.
+    A page begins shortly before the requested key, so it costs no more requests than a HEAD. If the keys are
+    far apart, or the store does not list, it has no answers.
     """
 
     def __init__(
@@ -216,7 +216,7 @@ class Census:
         self._in_vain = 0
 
     def etag(self, key: str) -> str:
-        """The ETag of the object under the key, as it was listed a moment ago; empty: it has to be asked.
+        """Return the ETag of the object under the key, as just listed; empty: the store has to be asked.
 
         Raises Stopped.
         """
@@ -243,7 +243,7 @@ class Census:
         return page
 
     def _read(self, key: str, now: float) -> _Range:
-        """From a little before the key, if that is in the same folder: many threads do not ask in order."""
+        """Read from a little before the key, in the same folder, because threads ask out of order."""
         index, folder = self._index(key), key[: key.rfind("/") + 1]
         close = [
             each for each in self._keys[max(0, index - _OUT_OF_ORDER) : index] if each.startswith(folder)
@@ -263,25 +263,25 @@ class Census:
 
 
 def _before(key: str) -> str:
-    """A text that sorts before the key, with few others in between. It may be no name of a file."""
+    """Return a text that sorts shortly before the key. It may not be a file name."""
     prior = ord(key[-1]) - 1
     is_text = prior >= 0x20 and not 0xD800 <= prior < 0xE000
     return key[:-1] + (chr(prior) if is_text else "")
 
 
 class Heirs:
-    """Says which files wait until the file that had their name was copied inside the store.
+    """Decides which files wait until the file that had their name was copied inside the store.
 
     Log rotation renames a whole chain at once: ``app.log`` to ``app.log.1``, that to ``app.log.2``. Each name
-    can be copied from the one before, as long as that was not replaced: so the chain is worked off from its
-    end. In a circle the first by name goes first, and the last of it is sent.
+    can be copied from the one before until that is replaced, so the chain is worked off from its end. In a
+    circle the first by name goes first, and the last of it is sent.
     """
 
     def __init__(
         self, state: State, appends: Callable[[FileRef], bool], reading: Callable[[FileRef], Reading]
     ) -> None:
         self.siblings: Callable[[FileRef], Sequence[FileRef]] = lambda ref: ()
-        """The dirty files of its source that may be the recorded ones of it and of each other."""
+        """Returns dirty files of its source that may be the recorded ones of it and of each other."""
         self._state = state
         self._appends = appends
         self._reading = reading
@@ -290,7 +290,7 @@ class Heirs:
     def wait_seconds(
         self, root_fd: int, ref: FileRef, seen: FileStat, recorded: Recorded | None, now_ns: int
     ) -> float:
-        """How long to wait before the object of `recorded` may be replaced; 0: nothing has to go first."""
+        """Return how long to wait before the object of `recorded` may be replaced; 0: not at all."""
         if (
             recorded is None
             or recorded.fingerprint.size == 0
@@ -299,16 +299,16 @@ class Heirs:
         ):
             self._since.pop(ref, None)
             return 0.0
-        since_ns = self._since[ref] = min(self._since.get(ref, now_ns), now_ns)  # a clock may be set back
+        since_ns = self._since[ref] = min(self._since.get(ref, now_ns), now_ns)  # the clock may be set back
         waited_ns = now_ns - since_ns
         return 0.0 if waited_ns > _LONGEST_WAIT_NS else min(2.0, 0.2 + waited_ns / 2e9)
 
     def forget(self, ref: FileRef) -> None:
-        """The file is gone."""
+        """Forget a file that is gone."""
         self._since.pop(ref, None)
 
     def _goes_first(self, root_fd: int, ref: FileRef, recorded: Recorded) -> bool:
-        """Whether the recorded file has another name by now under which it is not recorded yet."""
+        """Return whether the recorded file now has another name under which it is not recorded yet."""
         names, siblings = {}, self.siblings(ref)
         with self._reading(ref):
             for other in siblings:
@@ -323,7 +323,7 @@ class Heirs:
             heir, found = names.get(_inode(row.stat), (None, None))
             if heir is None or found is None or heir in chain[1:]:
                 return len(chain) > 1
-            # An inode may be another file's by now.
+            # An inode may be reused.
             if not _is_same(found, row.stat) and not (self._appends(ref) and found.size >= row.stat.size):
                 return len(chain) > 1
             if heir == ref:
@@ -338,10 +338,10 @@ class Heirs:
 
 
 def _is_made(source: ObjectInfo, made: Receipt, copy: ObjectInfo, content: Fingerprint) -> bool:
-    """Whether `copy` is what an answer calls `made`, and not what was there before.
+    """Return whether `copy` is what an answer calls `made`, and not what was there before.
 
-    The digest is what the request said of it; ETags that are MD5s say what the store has. Where it drops
-    metadata, the ETag of the answer has to do.
+    The digest is from the request; ETags that are MD5s show what the store has. If the store drops metadata,
+    the ETag of the answer decides.
     """
     told = copy.etag == made.etag if copy.digest is None else copy.digest == content.digest
     same_md5 = None in (source.md5, copy.md5) or source.md5 == copy.md5
@@ -368,9 +368,9 @@ class Reuse:
         self._owner = owner
 
     def twin(self, key: str, observed: Observed) -> Recorded | None:
-        """A record of the same content under another key."""
+        """Return a record of the same content under another key; None: there is none."""
         content = observed.fingerprint
-        if content.size == 0 or is_link_key(key):  # such a put is as cheap as a copy
+        if content.size == 0 or is_link_key(key):  # a put of it costs no more than a copy
             return None
         for _, row in self._state.find_content(self._store.store_id, content):
             same = plan.same_content(content, observed.witness, row.fingerprint, row.witness)
@@ -380,7 +380,7 @@ class Reuse:
 
     def copy(self, twin: Recorded, job: Job) -> Receipt | None:
         """Let the store copy an object that it has; None: it is not the recorded one. Raises StoreError, also
-        where the store says that it copied, and has something else.
+        if the store claims to have copied, and has something else.
 
         Makes no copy while another worker writes the source object. The caller holds the job's key.
         """
@@ -399,14 +399,14 @@ class Reuse:
             copy = self._store.head_object(key)
             if copy is None or not _is_made(info, made, copy, content):
                 raise StoreRefused("the store reports a copy that it did not make", hint=TRY_ALL)
-            # Else the ETag of the content shows that the object was copied which was looked at.
+            # Otherwise the ETag of the content shows that the right object was copied.
             after = info if copy.etag == twin.etag else self._store.head_object(twin.key)
         return Receipt(key, copy.etag) if after is not None and after.etag == twin.etag else None
 
     def onto_itself(self, ref: FileRef, key: str, meta: ObjectMeta, etag: str) -> None:
         """Let the store copy the object with this ETag onto itself, with other metadata and properties.
 
-        Some servers ignore the condition: the caller, who holds the key, looks at what came of it. Raises
+        Some servers ignore the condition: the caller, who holds the key, checks the result. Raises
         StoreError.
         """
         if meta.fingerprint.size > self._store.limits.max_put_size:
@@ -415,9 +415,9 @@ class Reuse:
             self._store.copy_object(key, key, meta, etag)
 
     def _in_parts(self, ref: FileRef, key: str, meta: ObjectMeta, etag: str) -> None:
-        """The upload is recorded as one to abort before it begins: that is what becomes of it if we die.
+        """Copy in parts. The upload is recorded as one to abort before it begins, in case syncd dies.
 
-        Where an earlier one was left, whose id is unknown, that stays recorded.
+        If an earlier one with an unknown id was left, that stays recorded.
         """
         store_id = self._store.store_id
         one_was_left = any(
@@ -449,8 +449,8 @@ class Reuse:
         self._state.checkpoints.drop_leftover(leftover)
 
     def donor(self, action: Upload | Copy, job: Job) -> Donor | None:
-        """An object that has parts of a large file: a twin too large to copy whole, or that of any recorded
-        file which has most of its blocks at the same places: its last version, or what it was copied from.
+        """Return an object with parts of a large file: a twin too large to copy whole, or that of a recorded
+        file with most of its blocks at the same places: its last version, or what it was copied from.
         """
         if isinstance(action, Copy) and not self._state.audits.is_rotten(action.twin.etag):
             spans = parts.cut(job.stat.size, job.part_size)
@@ -463,14 +463,14 @@ class Reuse:
         return max(found, key=lambda each: len(each.places), default=None)
 
     def may_have_moved(self, job: Job, donor: Donor | None) -> bool:
-        """Whether a second look is worth reading the file once more: blocks spare little, or did before."""
+        """Return whether a second look is worth another read: blocks save little, or did before."""
         is_large = len(job.digests.parts) >= SECOND_LOOK_PARTS and job.stat.size <= _SECOND_LOOK_SIZE
         if not is_large or self._object(job.ref) is None:
             return False
         return donor is None or not spares_half(donor, job) or bool(self._state.chunks(job.ref))
 
     def moved(self, job: Job, chunks: bytes) -> Donor | None:
-        """The file's last version, if its chunks are known and hold parts of the new one, at any place."""
+        """Return the file's last version, if its chunks are known and hold parts of the new one."""
         recorded, before = self._object(job.ref), self._state.chunks(job.ref)
         if recorded is None or not before:
             return None
@@ -478,7 +478,7 @@ class Reuse:
         return Donor(recorded.key, recorded.etag, places)
 
     def _version(self, ref: FileRef, job: Job) -> Donor | None:
-        """The object of a recorded file, if it lies in this store, and its blocks are known."""
+        """Return the object of a recorded file, if it is in this store and its blocks are known."""
         recorded, grid = self._object(ref), self._state.part_digests(ref)
         if recorded is None or grid is None:
             return None
@@ -486,7 +486,7 @@ class Reuse:
         return Donor(recorded.key, recorded.etag, places)
 
     def _object(self, ref: FileRef) -> Recorded | None:
-        """The record of a file, if its object lies in this store and is good for copies."""
+        """Return the record of a file, if its object is in this store and good for copies."""
         found = self._state.recorded(ref)
         if found is None or found.store_id != self._store.store_id or found.in_doubt:
             return None
@@ -494,5 +494,5 @@ class Reuse:
 
 
 def spares_half(donor: Donor, job: Job) -> bool:
-    """Whether the object has half of the parts."""
+    """Return whether the object has half of the parts."""
     return 2 * len(donor.places) >= len(job.digests.parts)

@@ -1,4 +1,4 @@
-"""Metadata that changes alone: an object is copied onto itself, and its content stays where it is."""
+"""Changes only metadata: an object is copied onto itself, and its content stays in place."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ class Stamper:
         self._foreigners = foreigners
 
     def note_left_out(self, job: Job) -> None:
-        """Say which extended attributes do not fit the object that was made."""
+        """Log which extended attributes do not fit the object that was made."""
         names = ", ".join(printable(name) for name in job.left_out)
         log.warning("%s: extended attributes do not fit its object: %s", name_of(job.ref), names)
         self._state.add_totals(xattrs_left_out=len(job.left_out))
 
     def restamp(self, ref: FileRef, *, dry_run: bool) -> tuple[bool, str]:
-        """Give the object of a recorded file the properties and attributes of now, if it has others.
+        """Give the object of a recorded file the present properties and attributes, if it has others.
 
-        Returns whether it has others that it may lose, and why it may not; empty: it may. Only the very
-        object that was recorded is copied onto itself. Raises StoreError, StateError, KeyBusy, Stopped.
+        Returns whether it has others that may be replaced, and why they may not; empty: they may. Only the
+        recorded object is copied onto itself. Raises StoreError, StateError, KeyBusy, Stopped.
         """
         known, recorded = self._local.sources[ref.source], self._state.recorded(ref)
         if recorded is None or self._keys.aimed(recorded, self._keys.of(ref)) is None:
@@ -98,7 +98,7 @@ class Stamper:
         return True, ""
 
     def dressed(self, action: Action, job: Job, standing: Receipt) -> Receipt:
-        """The object as it stands; with the attributes of a touched file, where the source copies them."""
+        """Return the object as it stands; with a touched file's attributes, if the source copies them."""
         recorded = job.aimed
         wants = self._local.sources[job.ref.source].source.copies_attributes and job.attributes is not None
         wants = wants and not isinstance(job.stat, LinkStat)
@@ -128,9 +128,9 @@ class Stamper:
         return standing if there is None else Receipt(standing.key, there.etag)
 
     def stamped(self, job: Job, there: Receipt) -> Receipt:
-        """Give an adopted object of another program the metadata of ours, by a copy onto itself.
+        """Give an adopted object of another program our metadata, by a copy onto itself.
 
-        Where the store refuses that, it stays as it is.
+        If the store refuses that, it stays as it is.
         """
         try:
             with self._keys.request_slot(job):
@@ -153,9 +153,9 @@ class Stamper:
     def _replace_by_copy(
         self, ref: FileRef, recorded: Recorded, before: ObjectInfo, meta: ObjectMeta
     ) -> None:
-        """The row is in doubt until the ETag of the copy is recorded.
+        """Copy onto itself. The row is in doubt until the ETag of the copy is recorded.
 
-        A refusal does not say that nothing was changed: a repeated request may have met its own copy.
+        A refusal does not mean that nothing changed: a repeated request may have met its own copy.
         """
         self._in_doubt.keep(ref, recorded)
         refusal: StoreError | None = None
@@ -180,10 +180,10 @@ class Stamper:
             raise refusal
 
     def _check_content(self, ref: FileRef, before: ObjectInfo, after: ObjectInfo | None) -> None:
-        """Raises StoreRefused where the copy has another content than the object that was looked at.
+        """Raise StoreRefused if the copy has another content than the object that was looked at.
 
-        Another program replaced that in between, and the server ignored the condition. Then its content has
-        our digest in its metadata, which is taken from it again. ETags that are MD5s do not lie.
+        Another program replaced the object in between, and the server ignored the condition. Then its content
+        has our digest in its metadata, which is removed again. ETags that are MD5s are reliable.
         """
         if after is None or None in (before.md5, after.md5) or before.md5 == after.md5:
             return
@@ -193,8 +193,8 @@ class Stamper:
 
 
 def _beside_others(meta: ObjectMeta, info: ObjectInfo) -> ObjectMeta:
-    """The metadata for a copy of the object onto itself, with all that another program gave it and about
-    which syncd has nothing to say.
+    """Return the metadata for a copy of the object onto itself, with everything that another program gave it
+    and that syncd does not set.
     """
     said = meta.properties
     named = {
@@ -206,7 +206,7 @@ def _beside_others(meta: ObjectMeta, info: ObjectInfo) -> ObjectMeta:
     others = tuple((name, value) for name, value in info.others if not named.get(name))
     if meta.attributes is None or info.attributes is None:
         return replace(meta, others=others)
-    # Their metadata is read as extended attributes, too.
+    # Its metadata is read as extended attributes, too.
     mine, theirs = {name for name, _ in meta.attributes.xattrs}, {f"user.{name}" for name, _ in others}
     more = [each for each in info.attributes.xattrs if each[0] in theirs - mine]
     xattrs = tuple(sorted([*meta.attributes.xattrs, *more]))

@@ -1,4 +1,4 @@
-"""Gives a restored file the attributes that its object carries, as far as that is permitted and wanted."""
+"""Gives a restored file the attributes that its object carries, as far as permitted and wanted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from syncd.core.model import Attributes
 
 Facts = tuple[int | None, Attributes]
-"""Of a file to be: mtime in nanoseconds, None where that is not known, and attributes."""
+"""Mtime in nanoseconds (None: unknown) and attributes of a file to be."""
 
 _ACLS, _CAPABILITY = ("system.posix_acl_access", "system.posix_acl_default"), "security.capability"
 
@@ -23,7 +23,7 @@ _ACLS, _CAPABILITY = ("system.posix_acl_access", "system.posix_acl_default"), "s
 def give(fd: int, wanted: Attributes, mode: int, *, special: bool) -> list[str]:
     """Set owner, mode and extended attributes of an open file; `mode` is for a file that has none.
 
-    Owners are set as root only: by name where this machine knows it, else by number. Setuid, setgid and
+    Owners are set only as root: by name if this machine knows it, else by number. Setuid, setgid and
     capabilities need `special`. Returns what could not be set. Raises OSError.
     """
     failed: list[str] = []
@@ -47,22 +47,22 @@ def give(fd: int, wanted: Attributes, mode: int, *, special: bool) -> list[str]:
     if wanted.mode is not None:
         mode = wanted.mode & _taken(fd, special=special)
     attempt("mode", _chmod, mode)
-    for name, value in later:  # a change of owner takes capabilities away, and a mode overwrites a list
+    for name, value in later:  # a change of owner drops capabilities, and a mode overwrites a list
         attempt(name, os.setxattr, name, value)
     return failed
 
 
 def _taken(fd: int, *, special: bool) -> int:
-    """The bits of a mode that the file may get; it loses the lists of access that it has."""
+    """Return the bits of a mode that the file may get, after removing its access control lists."""
     is_folder = modes.S_ISDIR(os.fstat(fd).st_mode)
     for name in _ACLS if is_folder else _ACLS[:1]:
-        with contextlib.suppress(OSError):  # a list that the folder above gives would let more people in
+        with contextlib.suppress(OSError):  # a list from the folder above would admit more people
             os.removexattr(fd, name)
     return 0o7777 if special else 0o1777 if is_folder else 0o777  # the sticky bit takes rights away
 
 
 def _chmod(fd: int, mode: int) -> None:
-    """FAT, exFAT and many network file systems keep permissions of their own, and do not say so."""
+    """Set the mode. FAT, exFAT and many network file systems keep their own, and report no error."""
     os.fchmod(fd, mode)
     found = os.fstat(fd).st_mode
     if found & ~mode & 0o066:
@@ -72,7 +72,7 @@ def _chmod(fd: int, mode: int) -> None:
 
 
 def set_time(fd: int, mtime_ns: int | None) -> None:
-    """Set the modification time, if it is known. A file system may hold no such time, or not let us set it:
+    """Set the modification time, if known. A file system may not hold such a time, or not let syncd set it:
     the content counts. Raises OSError.
     """
     if mtime_ns is not None:
@@ -81,7 +81,7 @@ def set_time(fd: int, mtime_ns: int | None) -> None:
 
 
 def give_link(name: str, directory: int, wanted: Attributes, mtime_ns: int | None) -> None:
-    """Set owner and time of the symbolic link `name` in an open directory, as far as that is permitted."""
+    """Set owner and time of the symbolic link `name` in an open directory, as far as permitted."""
     uid, gid = _uid(wanted.user, wanted.uid), _gid(wanted.group, wanted.gid)
     with contextlib.suppress(OSError, OverflowError, NotImplementedError):
         if os.geteuid() == 0 and (uid, gid) != (-1, -1):
@@ -92,7 +92,7 @@ def give_link(name: str, directory: int, wanted: Attributes, mtime_ns: int | Non
 
 @lru_cache(maxsize=1024)
 def _uid(name: str, number: int | None) -> int:
-    """-1: it is to stay."""
+    """Return the number to set; -1: keep the owner."""
     try:
         return pwd.getpwnam(name).pw_uid if name else -1 if number is None else number
     except (KeyError, OSError, UnicodeError, ValueError):

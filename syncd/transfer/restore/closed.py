@@ -10,18 +10,18 @@ from syncd.sources import mounts, places
 
 
 class Closed(NamedTuple):
-    """A directory that must not be written."""
+    """A directory that must not be written to."""
 
     label: str
     around: bool = False
-    """Nor may anything be restored to a directory that it is inside."""
+    """A restore may not go to a directory around it either."""
 
 
 def why_closed(path: str, closed: Mapping[str, Closed]) -> str | None:
-    """Why nothing may be restored to the resolved `path`, or None.
+    """Return why nothing may be restored to the resolved `path`; None: it may.
 
-    `closed` names what must not be written, by resolved path. Compared as paths, as places in their file
-    systems and, where those do not tell them, by inode: a directory may be mounted in two places.
+    `closed` names what must not be written to, by resolved path. They are compared as paths, as places in
+    their file systems and, if those are unknown, by inode: a directory may be mounted in two places.
     """
     here, at = identity(path), mounts.origin(path)
     above = {identity(each) for each in _and_above(path)}
@@ -51,7 +51,7 @@ def _and_above(path: str) -> Iterator[str]:
 
 
 def identity(path: str) -> tuple[int, int] | None:
-    """Of a directory whose file system answers; what does not answer is told by its path and origin alone."""
+    """Return the identity of a directory; None: its file system does not answer, so only its path tells."""
     if places.silence(path):
         return None
     try:

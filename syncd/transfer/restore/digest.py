@@ -1,4 +1,4 @@
-"""Digests that prove what was restored: of bytes in memory, of a file, of one whose parts still come."""
+"""Digests that prove a restored content: of bytes in memory, of a file, of one whose parts still arrive."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class _Come(NamedTuple):
 
 
 class Running:
-    """The digest of a file whose parts are written by several threads, as far as they have come from its
-    beginning on.
+    """The digest of a file whose parts are written by several threads, as far as they are complete from its
+    beginning.
 
-    A part that comes out of order keeps its memory until its turn, if `spare` can be acquired for it; else it
-    is read again. So those who share `spare` keep as many parts together as it has permits.
+    A part that comes out of order keeps its memory until its turn, if `spare` can be acquired for it;
+    otherwise it is read again. So the users of `spare` together keep as many parts as it has permits.
     """
 
     def __init__(self, fd: int, kind: str, spare: threading.Semaphore) -> None:
@@ -47,12 +47,12 @@ class Running:
         self._hashing = threading.Lock()
 
     def follow(self, span: parts.Span, body: Body | None, held: ExitStack) -> None:
-        """A part is written. `held`, the memory of `body`, is closed when nothing needs it any more: now or
-        later, perhaps by another thread.
+        """Take a part that is written. `held`, the memory of `body`, is closed when it is no longer needed:
+        now or later, perhaps by another thread.
         """
         if span.offset != self._done:
             if body is not None and are_zeros(body):
-                held.close()  # which take no memory
+                held.close()  # zeros need no memory
             elif body is not None and self._spare.acquire(blocking=False):
                 held.callback(self._spare.release)
             else:
@@ -69,13 +69,13 @@ class Running:
                 self._hashing.release()
 
     def digest(self, size: int) -> bytes:
-        """The digest of the first `size` bytes. All parts are written by now."""
+        """Return the digest of the first `size` bytes. All parts must be written."""
         self._take(_Come(size - self._done, None, ExitStack()))
         digest: bytes = self._hasher.digest()
         return digest
 
     def close(self) -> None:
-        """Let go of what still waits."""
+        """Release what still waits."""
         with self._lock:
             come, self._come = self._come, {}
         for each in come.values():
@@ -96,7 +96,7 @@ class Running:
 
 
 class _Crc32:
-    """With the face of a digest."""
+    """A CRC-32 with the interface of a digest."""
 
     def __init__(self) -> None:
         self._value = 0
@@ -115,14 +115,14 @@ def _hasher(kind: str) -> Any:
 
 
 def digest_of(fd: int, size: int, kind: str) -> bytes:
-    """The digest of the first `size` bytes: ``xxh128``, ``md5`` or ``crc32``."""
+    """Return the digest of the first `size` bytes: ``xxh128``, ``md5`` or ``crc32``."""
     if kind == "xxh128":
         return digest_of_range(fd, 0, size)
     return Running(fd, kind, threading.Semaphore(0)).digest(size)
 
 
 def digest_of_body(body: Body, kind: str) -> bytes:
-    """The same of bytes in memory."""
+    """Return such a digest of bytes in memory."""
     if kind == "xxh128":
         return xxhash.xxh3_128_digest(body)
     if kind == "md5":

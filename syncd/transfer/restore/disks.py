@@ -1,4 +1,4 @@
-"""The file systems that a restore writes to. One call makes all that was written to one of them durable; an
+"""The file systems that a restore writes to. One call makes everything written to one of them durable; an
 fsync of each small file would take longer than everything else that is done for it.
 """
 
@@ -14,30 +14,30 @@ from collections.abc import Iterable
 from syncd.sources import mounts
 
 _WHOLE = frozenset({"btrfs", "ext4", "f2fs", "tmpfs", "xfs"})
-"""Types of file systems for which syncfs(2) does what fsync(2) does for each file. What is behind a network
-or FUSE may hear only of the second."""
+"""File systems for which syncfs(2) does what fsync(2) does for each file. A server behind a network or FUSE
+file system may notice only the second."""
 _DIRECT = frozenset({"ext4", "xfs"})
-"""Types for which writing past the page cache (O_DIRECT) is what databases do; others copy then nevertheless,
-give up checksums or compression, or fail in ways of their own."""
+"""File systems on which databases write past the page cache (O_DIRECT). Others then still copy, drop
+checksums or compression, or fail in other ways."""
 _TELLS_ERRORS = (5, 8)
-"""The first version of Linux whose syncfs(2) fails where a block could not be written."""
+"""The first version of Linux whose syncfs(2) fails if a block could not be written."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Disks:
-    """For several threads. `of` has to be asked before something is written, for a descriptor hears of the
-    errors since it was opened.
+    """For several threads. Call `of` before writing, because a descriptor reports the errors since it was
+    opened.
     """
 
     def __init__(self) -> None:
         self._roots: dict[int, int | None] = {}
-        """By device, a descriptor of a directory on it; None: its files are made durable one by one."""
+        """Device -> a descriptor of a directory on it; None: its files are made durable one by one."""
         self._direct: set[int] = set()
         self._lock = threading.Lock()
 
     def of(self, directory: int, device: int) -> int | None:
-        """The `device` of an open directory, where `sync` may be used for it. Raises OSError."""
+        """Return the `device` of an open directory; None: `sync` does not work for it. Raises OSError."""
         if device not in self._roots:
             with self._lock:
                 self._meet(directory, device)
@@ -54,7 +54,7 @@ class Disks:
         self._roots[device] = os.open(".", flags, dir_fd=directory) if known else None
 
     def takes_direct(self, device: int | None) -> bool:
-        """Whether large files on it are better written past the page cache; None: not."""
+        """Return whether large files on it are better written past the page cache; None: not."""
         return device in self._direct
 
     def sync(self, devices: Iterable[int]) -> None:
@@ -65,7 +65,7 @@ class Disks:
                 raise OSError(number := ctypes.get_errno(), os.strerror(number))
 
     def close(self) -> None:
-        """Let go of them."""
+        """Close the descriptors."""
         roots, self._roots = self._roots, {}
         for root in roots.values():
             if root is not None:

@@ -1,8 +1,8 @@
 """Fetches one object into a draft, proves it, and gives it its name.
 
-A small object comes in one request. A large one comes in ranges, by several threads, and goes on after a
-death. Every range is asked for by the ETag of the object that is meant, so that it never becomes a mixture of
-two. An object that was replaced in between is fetched as it is now.
+A small object comes in one request. A large one comes in ranges, in several threads, and continues after a
+death. Every range is requested with the ETag of the intended object, so that the file never becomes a mixture
+of two. An object that was replaced in between is fetched as it is now.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from syncd.transfer.restore.draft import Draft, name_of_draft
 from syncd.transfer.restore.folder import Folder
 
 Ended = Callable[[ObjectInfo, Proof | None, FileUnwritable | None], None]
-"""Called with what the object was, by what it was proven (None: by nothing), and why it has no name (None: it
-has).
+"""Called with the object's description, its proof (None: there is none), and why it has no name (None: it has
+one).
 """
 _TRIES = 3
-"""An object that is replaced as often as this while it is fetched is left for the next restore."""
+"""An object that is replaced so often while it is fetched is left for the next restore."""
 
 
 class Download(Struct, frozen=True):
-    """What all downloads from one store share. ``fetchers`` are the threads that ask for ranges."""
+    """What all downloads from one store share. ``fetchers`` are the threads that request ranges."""
 
     store: ObjectStore
     folder: Folder
@@ -57,19 +57,19 @@ class Download(Struct, frozen=True):
     concurrency: int
     should_stop: Callable[[], bool]
     await_line: Callable[[], object] = lambda: None
-    """Called before content is asked for: waits out a pause. Raises Stopped."""
+    """Called before content is requested: waits out a pause. Raises Stopped."""
     buffers: Buffers = field(default_factory=Buffers)
     spare: Semaphore = field(default_factory=lambda: Semaphore(0))
-    """How many parts may be kept in memory until the digest of their file comes to them: fewer than there is
-    memory for, or the part that it waits for could not come.
+    """How many parts may stay in memory until the digest of their file reaches them: fewer than fit into
+    memory, or the part that it waits for could not come.
     """
 
     def is_large(self, size: int) -> bool:
-        """Whether an object comes in ranges."""
+        """Return whether an object comes in ranges."""
         return size > self.part_size
 
     def describe(self, key: str) -> ObjectInfo:
-        """What the store says about the object. Raises StoreError, StoreRefused when there is none."""
+        """Return what the store says about the object. Raises StoreError, StoreRefused if there is none."""
         info = self.store.head_object(key)
         if info is None:
             raise StoreRefused(
@@ -78,8 +78,8 @@ class Download(Struct, frozen=True):
         return info
 
     def _large_now(self, known: ObjectInfo) -> ObjectInfo:
-        """What the store says about a large object. Of one that the records know, the answer that carries its
-        first byte says enough: to load requests for a HEAD would take half of the time of a start.
+        """Return what the store says about a large object. For a recorded one, the answer with its first byte
+        is enough: loading requests for a HEAD takes half of the time of a start.
         """
         if known.digest is not None and (if_match := condition(known, again=False)):
             found = self.store.get_object(known.key, 0, 0, if_match).info
@@ -108,7 +108,7 @@ class Download(Struct, frozen=True):
         raise AssertionError("the last attempt returns or raises")
 
     def content(self, info: ObjectInfo) -> tuple[ObjectInfo, Body]:
-        """All of a small object, proven, and what the answer says about it. Raises StoreError, Stopped."""
+        """Return a small object whole and proven, with its description. Raises StoreError, Stopped."""
         with self.slots.hold(info.size):
             found, body = self._get(info, again=True)
         proof = proof_of(found) or proof_of(info)
@@ -136,7 +136,7 @@ class Download(Struct, frozen=True):
             self.folder.write_soon(path, name, body, existing, facts, partial(ended, info, proof))
 
     def _get(self, info: ObjectInfo, *, again: bool) -> tuple[ObjectInfo, Body]:
-        """All of it, and what the answer says about it. By its ETag: so the answer has to be the store's."""
+        """Return the whole object and its description. It asks by ETag, so the answer must be the store's."""
         if info.size == 0:
             return info, b""
         self.await_line()
@@ -155,7 +155,7 @@ class Download(Struct, frozen=True):
                 try:
                     draft.prepare(info.size, self.part_size, self._identity(info))
                 except OSError:
-                    draft.discard()  # nothing is in it
+                    draft.discard()  # it is empty
                     raise
                 if proof is not None:
                     draft.expect(proof.kind, self.spare)
@@ -165,7 +165,7 @@ class Download(Struct, frozen=True):
                         self._fill(draft, info, ref, condition(info, again=again))
                 except (PreconditionFailed, StoreRefused) as error:
                     if not isinstance(error, AccessRefused):
-                        draft.discard()  # nothing will go on with it
+                        draft.discard()  # nothing will continue it
                     raise
                 finally:
                     self.progress.ended(ref)
@@ -176,12 +176,12 @@ class Download(Struct, frozen=True):
         return proof
 
     def _identity(self, info: ObjectInfo) -> bytes:
-        """Another object, or the same in other parts, has another one."""
+        """Return an id that differs for another object, or for the same one in other parts."""
         facts = (self.store.store_id, info.key, info.etag, info.size, info.digest, self.part_size)
         return xxhash.xxh3_128_digest(repr(facts).encode())
 
     def _fill(self, draft: Draft, info: ObjectInfo, ref: FileRef, if_match: str) -> None:
-        """Bring every part into the draft. Raises the first error, when no thread works on it any more."""
+        """Fetch every part into the draft. Raises the first error when no thread works on the draft."""
         pending: set[Future[None]] = set()
         try:
             for span in parts.cut(info.size, self.part_size):
@@ -217,22 +217,22 @@ class Download(Struct, frozen=True):
 
 
 def condition(info: ObjectInfo, *, again: bool) -> str:
-    """The ETag to ask for. Where a store would have to read the object to tell it, the digest has to do: it
-    shows a mixture at the end.
+    """Return the ETag to request. If a store had to read the object to know it, the digest must do: it shows
+    a mixture at the end.
     """
     return "" if info.foreign or (again and info.digest is not None) else info.etag
 
 
 def as_known(found: ObjectInfo, known: ObjectInfo) -> ObjectInfo:
-    """What the store says, with the mtime that the records have for this content: a file that was touched was
-    not sent again.
+    """Return the store's description with the recorded mtime of this content: a touched file was not sent
+    again.
     """
     is_other = found.digest is not None and found.digest != known.digest
     return found if is_other or known.mtime_ns is None else replace(found, mtime_ns=known.mtime_ns)
 
 
 def facts_of(found: ObjectInfo, known: ObjectInfo) -> Facts:
-    """Mtime and attributes, as far as either tells them."""
+    """Return mtime and attributes, as far as either has them."""
     mtime_ns = as_known(found, known).mtime_ns
     mtime_ns = found.stored_ns if mtime_ns is None else mtime_ns
     attributes = found.attributes or known.attributes or Attributes()
@@ -242,7 +242,7 @@ def facts_of(found: ObjectInfo, known: ObjectInfo) -> Facts:
 
 
 def damaged(proof: Proof) -> PartCorrupt:
-    """What arrived is not what the store says that it has."""
+    """Return the error for content that is not what the store claims."""
     return PartCorrupt(
         f"the content does not have the {proof.kind} that its object has to have: it is damaged, in the "
         "store or on the way"

@@ -1,11 +1,11 @@
 """A file that is not proven yet: it lies beside its final name, and survives the death of the process.
 
 A small file is written at once. A large one arrives in parts, in any order. Behind its content it keeps a
-digest of each part that was written, and before these a digest of what is being restored; a part counts after
+digest of each part that was written, and before these a digest of what is being restored. A part counts after
 a restart only if its bytes still have that digest. So nothing has to be flushed before the end, and one file
 holds everything: it is cut to its size when it is proven.
 
-One process works on a draft at a time: it holds a lock on it. The name is derived from the object's key, so
+One process at a time works on a draft: it holds a lock on it. The name is derived from the object's key, so
 that the next restore finds it.
 """
 
@@ -45,23 +45,23 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def name_of_draft(store_id: str, key: str) -> str:
-    """The name of the draft of an object; or of what a path is restored from, which may be no UTF-8."""
+    """Return the name of the draft of an object, or of a restored path, which may not be UTF-8."""
     digest = xxhash.xxh3_128_hexdigest(f"{store_id}\n{key}".encode("utf-8", "surrogateescape"))
     return f"{DRAFT}{digest}.part"
 
 
 class Draft:
-    """The draft `name` in the directory that `directory` is a descriptor of. All methods raise OSError.
+    """The draft `name` in the directory with the descriptor `directory`. All methods raise OSError.
 
-    `device` and `direct` are what `syncd.transfer.restore.disks` says.
+    `device` and `direct` come from `syncd.transfer.restore.disks`.
     """
 
     def __init__(self, directory: int, name: str, device: int | None = None, *, direct: bool = False) -> None:
         self.device = device
         self._is_direct = direct
         self._direct: int | None = None
-        """What parts are written by, past the page cache: with it the kernel would copy every byte once more,
-        and write it back at the end, while we wait.
+        """The descriptor that writes parts past the page cache: with the cache the kernel copies every byte
+        once more, and writes it back at the end, while the restore waits.
         """
         self._directory = directory
         self._name = name
@@ -73,12 +73,12 @@ class Draft:
         """The parts that this process has written."""
         self._begun = False
         self._notes: dict[int, bytes] = {}
-        """Digests of parts that are written, and not noted yet."""
+        """Digests of parts that are written, but not noted yet."""
         self._noting = threading.Lock()
         self._running: Running | None = None
 
     def write(self, body: Body) -> None:
-        """Let the draft be `body`; blocks of zeros become holes."""
+        """Make `body` the draft; blocks of zeros become holes."""
         if not self._is_empty:
             os.ftruncate(self._fd, 0)
             os.lseek(self._fd, 0, os.SEEK_SET)
@@ -88,10 +88,10 @@ class Draft:
     # ---- parts -------------------------------------------------------------------------------------------
 
     def prepare(self, size: int, part_size: int, identity: bytes) -> None:
-        """Go on with the draft if it is of the object with this `identity` (16 bytes), else begin again."""
+        """Continue the draft if it is of the object with this `identity` (16 bytes), else begin again."""
         self._size, self._part_size = size, part_size
         if self._is_direct and self._direct is None:
-            with contextlib.suppress(OSError):  # no /proc
+            with contextlib.suppress(OSError):  # without /proc
                 self._direct = os.open(f"/proc/self/fd/{self._fd}", os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
         whole = self._trailer + _DIGEST_BYTES * (1 + parts.count(size, part_size))
         known = os.pread(self._fd, _DIGEST_BYTES, self._trailer) == identity
@@ -103,7 +103,7 @@ class Draft:
         self._begun = True
 
     def is_cut_to(self, size: int) -> bool:
-        """Whether it may be whole already: the process died before the draft got its name."""
+        """Return whether it may be whole already: the process died before the draft got its name."""
         return os.fstat(self._fd).st_size == size
 
     @property
@@ -111,7 +111,7 @@ class Draft:
         return -(-self._size // BLOCK) * BLOCK
 
     def has(self, span: parts.Span) -> bool:
-        """Whether the bytes of a part are those that were written."""
+        """Return whether the bytes of a part are those that were written."""
         if self._begun and span.number not in self._kept:
             return False
         noted = os.pread(self._fd, _DIGEST_BYTES, self._trailer + _DIGEST_BYTES * span.number)
@@ -128,7 +128,7 @@ class Draft:
         self._note(span.number, _digest(body))
 
     def _note(self, number: int, digest: bytes) -> None:
-        """The kernel lets one thread at a time write to a file: none waits behind others' parts for this."""
+        """Note a digest. The kernel lets one thread at a time write to a file: no thread waits for this."""
         with self._lock:
             self._notes[number] = digest
         self._write_notes()
@@ -160,7 +160,7 @@ class Draft:
             try:
                 whole = os.pwrite(self._direct, view[:whole], offset)
             except OSError as error:
-                if error.errno != errno.EINVAL:  # the memory does not lie as the device wants it
+                if error.errno != errno.EINVAL:  # the memory is not aligned as the device needs it
                     raise
                 whole = 0
         self._write_at(view[whole:], offset + whole)
@@ -173,16 +173,16 @@ class Draft:
     # ---- the end -----------------------------------------------------------------------------------------
 
     def expect(self, kind: str, spare: threading.Semaphore) -> None:
-        """Compute this digest of the content while its parts come; see `Running` for `spare`."""
+        """Compute this digest of the content while its parts arrive; see `Running` for `spare`."""
         self._running = Running(self._fd, kind, spare)
 
     def follow(self, span: parts.Span, body: Body | None, held: ExitStack) -> None:
-        """A part is kept; see `Running.follow`."""
+        """Take a part that is kept; see `Running.follow`."""
         if self._running is not None:
             self._running.follow(span, body, held)
 
     def proves(self, proof: Proof, size: int) -> bool:
-        """Whether the first `size` bytes have this digest: as they were kept, else as the file has them."""
+        """Return whether the first `size` bytes have this digest, known from their arrival or the file."""
         if self._running is not None and self._running.kind == proof.kind:
             return self._running.digest(size) == proof.value
         return digest_of(self._fd, size, proof.kind) == proof.value
@@ -213,7 +213,7 @@ class Draft:
 
     def place(self, name: str, existing: Existing | None) -> None:
         """Give the draft, which is durable, its final name: where nothing is, or in the place of `existing`.
-        Raises FileUnwritable when something else is there by now.
+        Raises FileUnwritable if something else is there now.
         """
         if existing is None:
             _rename_new(self._directory, self._name, name)
@@ -226,12 +226,12 @@ class Draft:
             os.rename(self._name, name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
     def discard(self) -> None:
-        """Remove the draft; done also when it has its final name."""
+        """Remove the draft. Works also after it got its final name."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._name, dir_fd=self._directory)
 
     def close(self) -> None:
-        """Let go of the draft, and leave it as it is."""
+        """Close the draft, and leave it as it is."""
         if self._running is not None:
             self._running.close()
         try:
@@ -243,7 +243,7 @@ class Draft:
 
 
 def look(directory: int, name: str) -> Existing | None:
-    """The regular file under `name`; None: nothing. Raises OSError, FileUnwritable where it is none."""
+    """Return the regular file under `name`; None: nothing. Raises OSError, FileUnwritable if it is none."""
     try:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -267,10 +267,10 @@ _KINDS = {
 
 
 def _open(directory: int, name: str) -> tuple[int, bool]:
-    """A locked descriptor of the draft: the one that is there if we left it, else a new one; and whether it
+    """Return a locked descriptor of the draft, an existing one if it is ours, else a new one; and whether it
     is empty.
 
-    What others may have put there in its place is removed: a file of theirs would be theirs when it is done.
+    What others may have put in its place is removed: otherwise the result would belong to them.
     """
     for _ in range(_TRIES):
         try:
@@ -320,7 +320,7 @@ def _lock(fd: int) -> bool:
 
 
 def _as_named(directory: int, name: str, fd: int) -> os.stat_result | None:
-    """What the name of the draft leads to; None: the process that had the lock has placed or removed it."""
+    """Return what the draft's name leads to; None: the process that had the lock placed or removed it."""
     try:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -329,7 +329,7 @@ def _as_named(directory: int, name: str, fd: int) -> os.stat_result | None:
 
 
 def _rename_new(directory: int, old: str, new: str) -> None:
-    """Rename where nothing is. Raises FileUnwritable where something is, OSError."""
+    """Rename where nothing is. Raises FileUnwritable if something is, OSError."""
     before, after = os.fsencode(old), os.fsencode(new)
     if _libc.renameat2(directory, before, directory, after, ctypes.c_uint(_NOREPLACE)) == 0:
         return
@@ -340,6 +340,6 @@ def _rename_new(directory: int, old: str, new: str) -> None:
             return
         number = errno.EEXIST
     if number == errno.EEXIST:
-        look(directory, new)  # says what is there, where it is no file
+        look(directory, new)  # reports what is there, if it is not a file
         raise FileUnwritable("something of this name appeared during the restore, and is kept: restore again")
     raise OSError(number, os.strerror(number))

@@ -1,8 +1,8 @@
 """The folder that files are restored to, and nothing outside of it.
 
 Each component of a path is opened relative to the one before it, and only as a directory: no link is
-followed, also one that was put there a moment ago. A directory that is watched or belongs to a store is not
-entered, under whatever name it is mounted.
+followed, not even one that has just appeared. A directory that is watched or belongs to a store is not
+entered, under any name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from syncd.transfer.restore.draft import Draft, look, name_of_draft
 from syncd.transfer.restore.links import ExistingLink
 
 _EVERY_FILE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
-"""What one file meets, the next one meets as well."""
+"""Errors that the next file meets as well."""
 _ELSEWHERE = "restore it to another file system, or download the object with the store's tools"
 _REMEDIES = {
     errno.ENAMETOOLONG: f"a name is longer than this file system takes: {_ELSEWHERE}",
@@ -38,18 +38,18 @@ _REMEDIES = {
     errno.EILSEQ: f"this file system does not take the name: {_ELSEWHERE}",
     errno.EFBIG: f"this file system, or a limit of this process, allows no file so large: {_ELSEWHERE}",
 }
-"""Of file systems that hold less than the one that the files come from."""
+"""The errors of file systems that hold less than the one that the files come from."""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _AT_ONCE = 64
-"""So many small files get their names together: each holds two descriptors until then."""
+"""How many small files get their names together: each holds two descriptors until then."""
 _AT_ONCE_BYTES = 64 << 20
 _AT_ONCE_SECONDS = 1.0
 _WORTH_ALL = 8
 """Fewer files or folders are made durable one by one: others may have written much to the same disk."""
 
 Ended = Callable[[FileUnwritable | None], object]
-"""Called when a file has its name, or with why it does not get it."""
+"""Called when a file has its name (None), or with the reason why it gets none."""
 
 
 class _Place:
@@ -71,13 +71,13 @@ class _Place:
         self.close()
 
     def close(self) -> None:
-        """Let go of the directory."""
+        """Close the directory."""
         if self.fd is not None and not self._is_root:
             os.close(self.fd)
 
 
 class _Waiting(NamedTuple):
-    """A small file that waits for its name beside others."""
+    """A small file that waits for its name, with others."""
 
     draft: Draft
     place: _Place
@@ -87,7 +87,7 @@ class _Waiting(NamedTuple):
     ended: Ended
 
     def close(self) -> None:
-        """Let go of the draft and of its directory."""
+        """Close the draft and its directory."""
         try:
             self.draft.close()
         finally:
@@ -95,10 +95,10 @@ class _Waiting(NamedTuple):
 
 
 class Folder:
-    """The directory at the resolved `path`, made where it is missing. For several threads.
+    """The directory at the resolved `path`, made if it is missing. For several threads.
 
-    With ``create=False`` nothing is made, and a directory that is not there is an empty one. With ``special``
-    files get setuid, setgid and capabilities as they had them. Raises FileUnwritable.
+    With ``create=False`` nothing is made, and a missing directory counts as empty. With ``special`` files get
+    setuid, setgid and capabilities as they had them. Raises FileUnwritable.
     """
 
     def __init__(
@@ -118,18 +118,18 @@ class Folder:
         self._unnamed: set[str] = set()
         """The paths of small files that are written and have no name yet."""
         self._waiting: list[_Waiting] = []
-        """Those of them that no thread names now."""
+        """Those of them that no thread is naming now."""
         self._waiting_since = 0.0
         self._waiting_bytes = 0
         self._naming = threading.Lock()
         self._marked: dict[str, Facts] = {}
-        """Folders that have objects, and what they are to have."""
+        """Folders that have objects, and the facts for them."""
         self._new: set[str] = set()
         """Folders that this restore made."""
         self._ignores: tuple[bool, bool] = (False, False)
         """Whether two names may be one here: by case, by the form of an accent."""
         self._claimed: dict[str, str] = {}
-        """By folded path, the path that came first; filled only where two may be one."""
+        """Folded path -> the path that came first; filled only if two may be one."""
         umask = os.umask(0o077)
         os.umask(umask)
         self._mode, self._folder_mode = 0o666 & ~umask, 0o777 & ~umask
@@ -144,8 +144,8 @@ class Folder:
                 self._ignores = _ignores(self._root)
 
     def look(self, path: str) -> Existing | None:
-        """The file at `path`, None if there is none. Raises FileUnwritable when something else is there, and
-        when the path is, on this file system, that of another key that came first.
+        """Return the file at `path`; None: there is none. Raises FileUnwritable if something else is there,
+        or if this file system gives the path to another key that came first.
         """
         self._claim(path)
         if path in self._unnamed:  # the store lists a key twice, or two keys become one name
@@ -162,14 +162,14 @@ class Folder:
                 raise FileUnwritable("another key has the same name here: restore this one to another folder")
 
     def look_link(self, path: str) -> ExistingLink | None:
-        """The symbolic link at `path`, None if there is none. Raises FileUnwritable as `look` does."""
+        """Return the symbolic link at `path`; None: there is none. Raises FileUnwritable as `look` does."""
         self._claim(path)
         with _ERRORS_OF_OURS, self._place(path) as place:
             return links.look(place.fd, place.name) if place.fd is not None else None
 
     def link(self, path: str, target: bytes, existing: ExistingLink | None, facts: Facts) -> None:
-        """Make a symbolic link at `path`, which leads to `target`, in the place of `existing`. It is not
-        followed, by whatever is restored later. Raises FileUnwritable.
+        """Make a symbolic link at `path`, which leads to `target`, in the place of `existing`. Nothing that
+        is restored later follows it. Raises FileUnwritable.
         """
         with _ERRORS_OF_OURS, self._place(path, make=True) as place:
             assert place.fd is not None, "it was made"
@@ -178,13 +178,13 @@ class Folder:
             self._changed.add(path.rpartition("/")[0])
 
     def has(self, path: str, existing: Existing, proof: Proof) -> bool:
-        """Whether the file that was found at `path` has this digest. Raises FileUnwritable."""
+        """Return whether the file that was found at `path` has this digest. Raises FileUnwritable."""
         with _ERRORS_OF_OURS, self._place(path) as place:
             if place.fd is None:
                 return False
             try:
                 descriptor = os.open(place.name, _READ, dir_fd=place.fd)
-            except PermissionError:  # as its mode wants it, perhaps: it counts as another one, and is kept
+            except PermissionError:  # perhaps its mode forbids reading: it counts as different, and is kept
                 return False
             with closing(descriptor) as fd:
                 stat = os.fstat(fd)
@@ -192,7 +192,7 @@ class Folder:
                 return same and digest_of(fd, existing.size, proof.kind) == proof.value
 
     def make(self, path: str, facts: Facts) -> None:
-        """Make the folder `path`; `furnish` will give it its time and attributes. Raises FileUnwritable."""
+        """Make the folder `path`; `furnish` gives it its time and attributes. Raises FileUnwritable."""
         self._claim(path)
         with _ERRORS_OF_OURS, self._place(f"{path}/.", make=True):
             pass
@@ -200,19 +200,19 @@ class Folder:
             self._marked[path] = facts
 
     def holds(self, path: str) -> bool:
-        """Whether the folder `path` is there. Raises FileUnwritable when something else is."""
+        """Return whether the folder `path` exists. Raises FileUnwritable if something else does."""
         with _ERRORS_OF_OURS, self._place(f"{path}/.") as place:
             return place.fd is not None
 
     def furnish(self) -> None:
-        """Give the folders that have objects their attributes and times, now that all is restored. One that
-        was there before, has content, and permissions that no restore gave it keeps what it has. What fails
-        is `incomplete`.
+        """Give the folders that have objects their attributes and times, after everything is restored. A
+        folder keeps what it has if it existed before, has content, and permissions that no restore gave it.
+        `incomplete` gets what fails.
         """
         with self._lock:
             marked, self._marked = self._marked, {}
         whole: set[int] = set()
-        for path in sorted(marked, reverse=True):  # what is inside first: a folder may become closed to us
+        for path in sorted(marked, reverse=True):  # inner ones first: syncd may lose access to a folder
             try:
                 with _ERRORS_OF_OURS, self._opened(path) as fd:
                     failed = self._furnish(fd, path, marked[path]) if fd is not None else []
@@ -238,7 +238,7 @@ class Folder:
         return give(fd, wanted, mode, special=self._special)
 
     def _make_durable(self, fd: int, whole: set[int], count: int) -> None:
-        """One of `count` folders: at once, or later with the devices in `whole`. Raises OSError."""
+        """Make one of `count` folders durable: now, or later with the devices in `whole`. Raises OSError."""
         device = self._disks.of(fd, os.fstat(fd).st_dev) if count >= _WORTH_ALL else None
         if device is None:
             sync_directory(fd)
@@ -247,7 +247,7 @@ class Folder:
 
     @contextlib.contextmanager
     def draft(self, path: str, name: str) -> Iterator[Draft]:
-        """The draft `name` of the file at `path`, in the same directory. Raises FileUnwritable, also for
+        """Open the draft `name` of the file at `path`, in the same directory. Raises FileUnwritable, also for
         errors of the file system inside the block.
         """
         with _ERRORS_OF_OURS, self._place(path, make=True) as place:
@@ -276,7 +276,7 @@ class Folder:
         self, path: str, name: str, body: Body, existing: Existing | None, facts: Facts, ended: Ended
     ) -> None:
         """Restore a small file with the content `body` by way of the draft `name`. It gets its name together
-        with others where that costs less. Raises FileUnwritable, unless `ended` is called.
+        with others if that costs less. Raises FileUnwritable, unless `ended` is called.
         """
         with _ERRORS_OF_OURS:
             each = self._written(path, name, body, existing, facts, ended)
@@ -296,7 +296,7 @@ class Folder:
             ended(self._named(each, is_durable=False))
 
     def _is_due(self) -> bool:
-        """Whether those that wait are enough, or wait for long enough."""
+        """Return whether enough files wait, or have waited long enough."""
         is_full = len(self._waiting) >= _AT_ONCE or self._waiting_bytes >= _AT_ONCE_BYTES
         return is_full or (bool(self._waiting) and time.monotonic() - self._waiting_since >= _AT_ONCE_SECONDS)
 
@@ -322,17 +322,17 @@ class Folder:
         return each
 
     def settle(self, *, unless_done: bool = False) -> None:
-        """Give all files that wait their names. Every outcome goes to their `ended`. With `unless_done` not
-        where another thread did so in between: a few files would take as long as many.
+        """Give all waiting files their names, and pass every outcome to their `ended`. With `unless_done` not
+        if another thread has just done so: a few files would take as long as many.
         """
-        with self._naming:  # who finds enough again while it lasts waits: what waits holds descriptors
+        with self._naming:  # a thread with more files waits here, because waiting files hold descriptors
             if unless_done and not self._is_due():
                 return
             with self._lock:
                 waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
             is_durable = False
             if len(waiting) >= _WORTH_ALL:
-                with contextlib.suppress(OSError):  # whose file it was that failed, fsync tells
+                with contextlib.suppress(OSError):  # fsync shows which file failed
                     self._disks.sync({each.place.device for each in waiting})
                     is_durable = True
             for each in waiting:
@@ -381,7 +381,7 @@ class Folder:
             self._disks.sync(whole)
 
     def close(self) -> None:
-        """Let go of the directory."""
+        """Close the directory."""
         self._disks.close()
         if self._root is not None:
             os.close(self._root)
@@ -391,7 +391,7 @@ class Folder:
 
     @contextlib.contextmanager
     def _opened(self, path: str) -> Iterator[int | None]:
-        """A descriptor of the folder `path`, None if there is none."""
+        """Open the folder `path`; None: there is none."""
         with self._place(f"{path}/." if path else ".") as place:
             if place.fd is None:
                 yield None
@@ -400,7 +400,7 @@ class Folder:
                 yield fd
 
     def _place(self, path: str, *, make: bool = False) -> _Place:
-        """The directory of `path`; with `make` it is made where it is missing. Raises FileUnwritable,
+        """Open the directory of `path`; with `make` it is made if it is missing. Raises FileUnwritable,
         OSError.
         """
         directory, _, name = path.rpartition("/")
@@ -437,7 +437,7 @@ class Folder:
         return below
 
     def _enter(self, fd: int, component: str) -> tuple[int, int] | None:
-        """A descriptor of the directory below `fd`, and its device; None: there is none. Raises
+        """Return a descriptor of the directory below `fd`, and its device; None: there is none. Raises
         FileUnwritable, OSError.
         """
         if component in ("", ".", "..") or "\0" in component:
@@ -461,7 +461,7 @@ class Folder:
 
 
 class _ErrorsOfOurs:
-    """A context in which each OSError becomes a FileUnwritable. No generator, as each file enters some."""
+    """A context in which each OSError becomes a FileUnwritable. Not a generator: each file enters some."""
 
     def __enter__(self) -> None: ...
 
@@ -476,7 +476,7 @@ _ERRORS_OF_OURS = _ErrorsOfOurs()
 
 
 def _ignores(root: int) -> tuple[bool, bool]:
-    """Whether names that differ are one here: by case, by the form of an accent."""
+    """Return whether names that differ are one here: by case, by the form of an accent."""
     probe = f"{DRAFT}\u00e9"
     with contextlib.suppress(OSError):
         os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=root))

@@ -1,6 +1,6 @@
-"""Symbolic links that come back, each by its name in an open directory. None of them is followed.
+"""Restores symbolic links, each by its name in an open directory. None of them is followed.
 
-A module of its own, as the folder they are restored to is about files.
+A separate module, because `folder` is about files.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class ExistingLink(NamedTuple):
     mtime_ns: int
 
     def why_kept(self, mtime_ns: int | None, overwrite: Overwrite) -> str | None:
-        """Why a link that leads elsewhere stays, or None: it is replaced."""
+        """Return why a link that leads elsewhere stays; None: it is replaced."""
         return why_kept(Existing(len(self.target), self.mtime_ns, (0, 0, 0)), mtime_ns, overwrite)
 
 
 def look(directory: int, name: str) -> ExistingLink | None:
-    """The link under `name`; None: nothing. Raises OSError, FileUnwritable where it is none."""
+    """Return the link under `name`; None: nothing. Raises OSError, FileUnwritable if it is no link."""
     try:
         target = os.fsencode(os.readlink(name, dir_fd=directory))
         mtime_ns = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mtime_ns

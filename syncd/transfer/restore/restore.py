@@ -1,7 +1,7 @@
-"""Restores many objects at once: decides about each, counts what became of it, and goes on after failures.
+"""Restores many objects at once: decides about each, counts the results, and goes on after failures.
 
-It gives up where going on is useless: the keys are refused, the store does not answer any more, or the disk
-is full. What was done then is done, and the next restore goes on from there.
+It gives up when going on is useless: the keys are refused, the store no longer answers, or the disk is full.
+Finished files stay, and the next restore goes on from there.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from syncd.transfer.restore.wanted import LINK_OF_A_FOLDER, Wanted, has_below
 LARGE_AT_ONCE = 4
 """Large objects at a time; the requests for all of them share one bound."""
 _LARGE_WAITING = 128
-"""So many large objects are found before those that come after them."""
+"""So many large objects are found before the objects after them."""
 MOST_OUTAGES = 8
-"""So many objects in a row that the store did not answer for: it is away."""
+"""After so many objects in a row without an answer, the store counts as away."""
 
 
 class Entry(Struct, frozen=True):
@@ -47,25 +47,25 @@ class Entry(Struct, frozen=True):
 
 
 class Report(Struct):
-    """What became of the objects. Changed by several threads under ``lock``; read it at the end."""
+    """The results. Several threads change it under ``lock``; read it at the end."""
 
     counts: Counter[str] = field(default_factory=Counter)
     """``restored``, ``already_there``, ``kept``, ``failed``, ``folders``."""
     bytes_restored: int = 0
     files_found: int = 0
     bytes_found: int = 0
-    """Of all objects so far, whatever becomes of them."""
+    """The size of all objects found so far, whatever becomes of them."""
     bytes_finished: int = 0
     failures: list[Entry] = field(default_factory=list)
     kept: list[Entry] = field(default_factory=list)
     unchecked: list[Entry] = field(default_factory=list)
-    """Restored, but neither we nor the store know what the content has to be."""
+    """Restored objects whose right content neither syncd nor the store knows."""
     planned: list[Entry] = field(default_factory=list)
-    """With a dry run: what would be restored."""
+    """The objects that a dry run would restore."""
     gave_up: BaseException | None = None
-    """What ended the work on a store, or on all of them."""
+    """The error that ended the work on a store, or on all of them."""
     store_error: StoreError | None = None
-    """The last outage that an object failed for."""
+    """The last outage because of which an object failed."""
     interrupted: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -95,10 +95,10 @@ class Restore:
         self._room = threading.Semaphore(_LARGE_WAITING)
         self._unlisted: SyncdError | None = None
         self.gave_up: BaseException | None = None
-        """What ended the work on this store."""
+        """The error that ended the work on this store."""
 
     def run(self, wanted: Iterable[Wanted]) -> None:
-        """Work off everything. Never raises one of our errors: the report has them."""
+        """Work off everything. Never raises an error of syncd: the report has it."""
         self._wanted = iter(wanted)
         workers: list[Future[None]] = []
         with ExitStack() as pools:
@@ -117,7 +117,7 @@ class Restore:
         self._folder.settle()
         try:
             self._folder.sync()
-            self._folder.furnish()  # the last: it may close folders to us
+            self._folder.furnish()  # last, because syncd may lose access to folders
         except FileUnwritable as error:
             self._give_up(error)
 
@@ -127,7 +127,7 @@ class Restore:
             item = self._next()
 
     def _next(self) -> Wanted | None:
-        """The next small object; large ones go to threads of their own. None: there is no more to do."""
+        """Return the next small object; large ones go to other threads. None: no object is left."""
         with self._finding:
             try:
                 for item in self._wanted:
@@ -140,7 +140,7 @@ class Restore:
                         return item
                     self._room.acquire()
                     self._large.submit(self._one, item).add_done_callback(lambda _: self._room.release())
-            except SyncdError as error:  # of the listing, or the state: what they told so far is restored
+            except SyncdError as error:  # from the listing or the state: what was found so far is restored
                 self._unlisted = error
         return None
 
@@ -229,7 +229,7 @@ class Restore:
 
     def _restore_link(self, item: Wanted, info: ObjectInfo, path: str) -> None:
         found, body = self._download.content(info)
-        if b"\0" in bytes(body):  # no link leads there: another program made this object
+        if b"\0" in bytes(body):  # no link leads there, so another program made this object
             self._restore_file(item, found, path + LINK, described=True)
             return
         if not item.described and has_below(self._download.store, item.info.key):

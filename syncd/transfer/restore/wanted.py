@@ -1,4 +1,4 @@
-"""What is to be restored: from the records, or from nothing but a listing of the store."""
+"""What is to be restored: from the records, or only from a listing of the store."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class Wanted(Struct, frozen=True):
     info: ObjectInfo
     """What is known of the object so far."""
     place: Place | Refused
-    """Below the folder that is restored to."""
+    """Its place below the folder that is restored to."""
     described: bool = False
-    """`info` has digest and mtime; a listing tells only size and ETag."""
+    """`info` has digest and mtime; a listing has only size and ETag."""
 
     @property
     def path(self) -> str:
-        """Where it goes; the key where it has no place."""
+        """Return where it goes; without a place, its key."""
         return self.place.path if isinstance(self.place, Place) else self.info.key
 
 
 def recorded(source: Source, path: str, state: State, store: ObjectStore, into: str) -> Iterator[Wanted]:
-    """The recorded files of `source` at and below `path` (empty: all). They go to the folder `into`.
+    """Yield the recorded files of `source` at and below `path` (empty: all). They go to the folder `into`.
 
-    One that was deleted gives way to what has its name since, unless it is `path` itself.
+    A deleted file gives way to what has taken its name since, unless it is `path` itself.
     """
     if path:
         row = state.recorded(FileRef(source.name, path))
@@ -56,23 +56,23 @@ LINK_OF_A_FOLDER = (
     "the store also has files of a folder of this name, which are restored in its place: remove their "
     "objects if you want the link"
 )
-"""Why a link is not restored. Where a folder became a link, its files may be what the link leads to."""
+"""Why a link is not restored. If a folder became a link, its files may be those behind the link."""
 
 
 def _has_below(ref: FileRef, state: State) -> bool:
-    """Whether files are recorded below `ref`, beside the mark of an empty folder."""
+    """Return whether files are recorded below `ref`, besides the mark of an empty folder."""
     page = state.recorded_page(ref.source, None, 2, os.fsencode(ref.path), kept=False)
     return any(path != os.fsencode(ref.path) + b"/" for path, _ in page)
 
 
 def has_below(store: ObjectStore, link_key: str) -> bool:
-    """The same of what the store lists below the path of the link under `link_key`. Raises StoreError."""
+    """Return whether the store lists objects below the link under `link_key`. Raises StoreError."""
     folder = link_key.removesuffix(LINK) + "/"
     return any(info.key != folder for info in islice(store.list_objects(folder), 2))
 
 
 def _in_its_place(deleted: FileRef, state: State) -> str:
-    """What is there by now, so that the deleted file cannot be there, too; empty: nothing."""
+    """Return what has taken the place of the deleted file; empty: nothing."""
     if state.recorded_page(deleted.source, None, 1, os.fsencode(deleted.path), kept=False):
         return "a folder of its name is"
     above = deleted.path
@@ -96,7 +96,7 @@ def _of_row(path: str, row: Recorded, store: ObjectStore, into: str) -> Wanted:
 
 
 def listed(store: ObjectStore, prefix: str, path: str, into: str) -> Iterator[Wanted]:
-    """The objects of the file or folder `path` below `prefix` (empty: all). They go to the folder `into`.
+    """Yield the objects of the file or folder `path` below `prefix` (empty: all), for the folder `into`.
 
     Raises StoreError.
     """

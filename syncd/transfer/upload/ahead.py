@@ -1,4 +1,4 @@
-"""Sending a large new file while it is read for the first time."""
+"""Sends a large new file while it is read for the first time."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from syncd.transfer.upload.part_sender import Job
 from syncd.transfer.upload.uploader import Uploader
 
 LEAST_PARTS = 4
-"""Of a file that is sent while it is read for the first time: with fewer there is little to gain."""
+"""The least parts of a file that is sent while it is first read: with fewer there is little to gain."""
 
 
 class _BlockKnown(Exception):
-    """A recorded file has a block of this one, so that the store may copy parts instead."""
+    """A recorded file has a block of this one, so the store may be able to copy parts instead."""
 
 
 class Ahead:
     """Sends the parts of a large new file while it is read for the first time, instead of afterwards.
 
-    The fingerprint of a file is needed before its parts where it can spare sending them, and where the object
-    gets its metadata when the upload begins. Where neither is so (BOS), the bytes are hashed and sent from
-    one buffer. When the last part was read, all are read once more, while the last ones are under way: each
-    still has to be what was sent. All first readings come before all second ones, so that the file was in
-    this very state between the two, as where the fingerprint comes first.
+    The fingerprint of a file is needed before its parts if it can save sending them, or if the object gets
+    its metadata when the upload begins. If neither is so (BOS), the bytes are hashed and sent from one
+    buffer. When the last part was read, all are read once more, while the last ones are under way: each must
+    still be what was sent. All first reads come before all second ones, so that the file was in this state
+    between the two, as when the fingerprint comes first.
 
-    What follows is a step like any other: it knows the digests, decides, finds the upload with all of its
-    parts, and completes it. Until then the checkpoint does not say what the content is. If the process dies,
-    the file changes or a block of it turns out to be known, a step that has the fingerprint goes on with the
-    parts that still are what the file holds. For any thread.
+    What follows is a normal step: it knows the digests, decides, finds the upload with all of its parts, and
+    completes it. Until then the checkpoint does not say what the content is. If the process dies, the file
+    changes or a block of it turns out to be known, a step that has the fingerprint continues with the parts
+    that are still what the file holds. For any thread.
     """
 
     def __init__(self, uploader: Uploader, contents: Contents, should_stop: Callable[[], bool]) -> None:
@@ -46,8 +46,8 @@ class Ahead:
         self._witness = Witness(uploader.state.secret)
 
     def may_send(self, job: Job) -> bool:
-        """Whether nothing that is recorded can spare sending a file without a record, and to read it takes
-        long.
+        """Return whether no record can save sending a file that is itself without a record, and reading it
+        takes long.
         """
         size = job.stat.size
         return (
@@ -61,9 +61,9 @@ class Ahead:
     def send(self, job: Job, act: Callable[[Job], Outcome]) -> Outcome | None:
         """Read the file of the job, send its parts, and `act` on the job with digests and parts.
 
-        None where the fingerprint has to come first after all, also because another file that is under way
-        may have the same content: the parts that were sent wait in their upload. The caller holds the key.
-        Raises FileError, StoreError, StateError, Stopped.
+        None: the fingerprint has to come first after all, also because another file under way may have the
+        same content; the parts that were sent wait in their upload. The caller holds the key. Raises
+        FileError, StoreError, StateError, Stopped.
         """
         hasher = Hasher(self._witness, job.stat.size, job.part_size)
         unread = replace(job, digests=fingerprint.unread(job.stat.size, hasher.parts))
@@ -79,7 +79,7 @@ class Ahead:
 
 
 class _Reading:
-    """Both readings of one file, on the thread of the file."""
+    """Both reads of one file, in the file's thread."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class _Reading:
         self._should_stop = should_stop
 
     def spans(self) -> Iterator[Span]:
-        """The parts in order; behind the last one all are read again. Raises FileChanged, Stopped."""
+        """Yield the parts in order; after the last one all are read again. Raises FileChanged, Stopped."""
         job = self._job
         yield from parts.cut(job.stat.size, job.part_size)
         with self._heartbeat.reading(job.ref.source):
@@ -117,7 +117,7 @@ class _Reading:
             if job.file.stat() != job.stat:
                 raise FileChanged("the file changed while it was sent")
         before = span.number - 1
-        # Of recorded files these blocks are remembered one by one.
+        # The state remembers these blocks of recorded files one by one.
         if before & (before - 1) == 0 and self._state.find_blocks(job.grid, 1):
             raise _BlockKnown
         return buffer

@@ -29,7 +29,7 @@ class Orphan(Struct, frozen=True):
     store: str
     upload: UploadInfo
     spared: str
-    """Why it is not aborted: it may be at work; empty if it can be."""
+    """Why it is not aborted: it may be in use; empty: it can be aborted."""
 
 
 def orphans(
@@ -43,11 +43,11 @@ def orphans(
 ) -> Iterator[Orphan]:
     """Return the uploads under the sources' prefixes that no checkpoint knows. Raises StoreError.
 
-    An orphan is aborted only if by the store's clock it began, and had its last part, longer than
-    `older_seconds` ago. The server is asked before the state, so that an upload that a running daemon begins
+    An orphan is aborted only if, by the store's clock, it began and got its last part longer than
+    `older_seconds` ago. The store is asked before the state, so that an upload that a running daemon begins
     in between does not look like an orphan. A checkpoint without an upload id protects every upload under its
-    key: the daemon may be about to record the id. Of the `shared` sources nothing is aborted: another machine
-    was found there.
+    key: the daemon may be about to record the id. Nothing is aborted for the `shared` sources, where another
+    machine was found.
     """
     found: dict[tuple[str, str], Orphan] = {}
     for source in sources:
@@ -74,7 +74,7 @@ def orphans(
 def why_spared(upload: UploadInfo, source: str, before_ns: int, *, foreign: bool) -> str:
     """Return why an upload without a checkpoint is not aborted; empty: it is.
 
-    `foreign` says that the state has never seen the source: then the state that knows the upload is another.
+    `foreign` says that this state has never seen the source, so another state knows the upload.
     """
     if foreign:
         return f"this state does not know the source {source}"
@@ -86,7 +86,7 @@ def why_spared(upload: UploadInfo, source: str, before_ns: int, *, foreign: bool
 
 
 def _why_at_work(parts: Iterable[Part], before_ns: int) -> str:
-    """Why an old upload is not aborted: another program may send a large file for days."""
+    """Return why an old upload is not aborted: another program may send a large file for days."""
     recent = any(part.stored_ns is not None and part.stored_ns > before_ns for part in parts)
     return "a part of it arrived lately" if recent else ""
 
@@ -119,7 +119,7 @@ class Leftovers:
         return self._there_are_some
 
     def abandon(self, checkpoint: Checkpoint) -> None:
-        """Abort the upload of a checkpoint, then forget that: in this order, so that no orphan stays."""
+        """Abort the upload of a checkpoint, then forget the checkpoint: in this order, to leave no orphan."""
         leftover = self._of(checkpoint)
         if self._is_gone(leftover, checkpoint):
             self._state.checkpoints.drop(checkpoint.id)
@@ -133,11 +133,11 @@ class Leftovers:
             self._state.checkpoints.leave(leftover)
 
     def clear_up(self) -> float | None:
-        """Abort what was left before, if it is time to. Returns in how many seconds to call again, once."""
+        """Abort earlier leftovers if it is time; return in how many seconds to call again (only once)."""
         if not self._there_are_some:
             return None
         waited_ns = self._now_ns() - self._swept_ns
-        if not 0 <= waited_ns < self._pause_ns:  # less than nothing: the clock was set back
+        if not 0 <= waited_ns < self._pause_ns:  # negative: the clock was set back
             waited_ns = 0
             self._put_off()  # first, so that other threads do not do the same
             left = [
@@ -163,7 +163,7 @@ class Leftovers:
         )
 
     def _is_gone(self, leftover: Leftover, checkpoint: Checkpoint) -> bool:
-        """Abort it. False: it has to be looked for again, for a create may be carried out late."""
+        """Abort it; return False if a create may still take effect, so that it has to be found later."""
         try:
             if leftover.upload_id:
                 self._store.abort_multipart_upload(leftover.key, leftover.upload_id)
@@ -202,10 +202,10 @@ class Leftovers:
     def _abort_unknown(self, leftover: Leftover, own: Checkpoint | None) -> bool:
         """Abort uploads under the key that began when this one did, and have neither a checkpoint nor a part.
 
-        No part of content is sent before the id of its upload is recorded: one that has any is another
-        program's. Those of a question about digests are sent at once.
-        `own` is its checkpoint, if it still has one. False: later, since an upload is being begun. The store
-        is asked before the state, so that an upload whose id is recorded in between is known.
+        No part of content is sent before the id of its upload is recorded, so one that has any is another
+        program's. The parts of a question about digests are sent at once. `own` is its checkpoint, if it
+        still has one. False: later, because an upload is being begun. The store is asked before the state, so
+        that an upload whose id is recorded in between is known.
         """
         listed = [
             upload
@@ -234,7 +234,7 @@ class Leftovers:
             return True
 
     def _is_over(self, leftover: Leftover) -> bool:
-        """Whether no upload can come of it any more. One that has no date, or an impossible one, gets one."""
+        """Return whether no upload can appear any more. One without a date, or with a wrong one, gets one."""
         earliest_ns, latest_ns = self._store.clock_ns()
         if not 0 < leftover.left_ns <= latest_ns:
             self._state.checkpoints.leave(replace(leftover, left_ns=0 if leftover.left_ns else latest_ns))
@@ -243,7 +243,7 @@ class Leftovers:
 
 
 def _may_be(upload: UploadInfo, leftover: Leftover, own: Checkpoint | None) -> bool:
-    """Whether the upload may be the one whose id was lost: by its age, by the store's clock."""
+    """Return whether the upload may be the one whose id was lost, by its age on the store's clock."""
     if upload.initiated_ns is None:
         return own is not None  # later, it may be another program's
     after_begin = upload.initiated_ns >= leftover.begun_ns - _SLACK_NS

@@ -58,7 +58,7 @@ log = logging.getLogger("syncd.transfer")
 
 _MOST_UNFIT = 256
 COPY, COPY_PARTS, CONDITIONS = "copy objects", "copy parts", "replace objects on a condition"
-_CANNOT = "cannot:"  # the state keeps under this name, and that of the verb, until when to leave it alone
+_CANNOT = "cannot:"  # the state keeps until when to avoid a verb under this name and the verb's
 _CANNOT_NS = 3600 * 10**9
 
 
@@ -70,7 +70,7 @@ class Meter(Protocol):
         ...
 
     def sending(self, ref: FileRef, size: int) -> AbstractContextManager[None]:
-        """While the context lasts, this thread sends a body of `size` bytes of the file."""
+        """Return a context in which this thread sends a body of `size` bytes of the file."""
         ...
 
     def carried(self, ref: FileRef, size: int) -> None:
@@ -85,7 +85,7 @@ class Meter(Protocol):
 
     @property
     def heartbeat(self) -> Heartbeat:
-        """The heartbeat of the calling thread."""
+        """Return the heartbeat of the calling thread."""
         ...
 
 
@@ -95,16 +95,16 @@ class Donor(Struct, frozen=True):
     key: str
     etag: str
     places: Mapping[int, int]
-    """At which offset each of these parts is, by its number."""
+    """Part number -> its offset in this object."""
 
     @property
     def name(self) -> tuple[str, str]:
-        """Identifies this version of the object."""
+        """Return what identifies this version of the object."""
         return self.key, self.etag
 
 
 class Lookup(Enum):
-    """Whether a file is only to be found in the store, and not to be sent."""
+    """Whether a file is only looked up in the store, and not sent."""
 
     NONE = "it is sent"
     RECORD = "it is recorded where the store has it"
@@ -112,7 +112,7 @@ class Lookup(Enum):
 
 
 class Job(Struct, frozen=True):
-    """One file to be sent: open and read, with its record and its destination."""
+    """One file to send: open and read, with its record and its destination."""
 
     ref: FileRef
     key: str
@@ -131,38 +131,38 @@ class Job(Struct, frozen=True):
     is_open: bool | None = None
     """Whether the file was open for writing before it was read; None: unknown."""
     instance: str = ""
-    """The id that the object is to name."""
+    """The id that the object names."""
     seen: str | None = None
-    """The ETag of the object that was last seen under the key, empty if there was none; None: unknown."""
+    """The ETag of the object last seen under the key; empty: there was none; None: unknown."""
     proven: str = ""
-    """The ETag of an object of another program that has the content, as was found while that was read."""
+    """The ETag of another program's object that has the content, as found while the file was read."""
     by_crc32: bool = False
-    """A CRC-32 proves that an object of another program has the content."""
+    """A CRC-32 proves that another program's object has the content."""
     lookup: Lookup = Lookup.NONE
     failed_before: bool = False
-    """Earlier tries failed: the store may have the content, although no answer said so."""
+    """Earlier tries failed: the store may have the content without an answer that said so."""
     properties: Properties = field(default_factory=Properties)
-    """What the configuration says of the object."""
+    """The configured properties of the object."""
     attributes: Attributes | None = None
-    """What the object is to carry of the file's."""
+    """The attributes of the file that the object is to carry."""
     left_out: Collection[str] = ()
     """Names of extended attributes that do not fit its object."""
     is_wanted: Callable[[], bool] = lambda: True
-    """Whether the configuration of the moment still wants the file."""
+    """Returns whether the present configuration still wants the file."""
     ahead: Mapping[str, Mapping[int, Part]] = field(default_factory=dict)
-    """The parts that this step has sent already, while it read the file, by the id of their upload."""
+    """Upload id -> the parts that this step has already sent, while it read the file."""
 
     @property
     def grid(self) -> PartDigests:
-        """The witnesses of the parts."""
+        """Return the witnesses of the parts."""
         return PartDigests(self.part_size, tuple(self.digests.parts))
 
     def spared(self) -> int:
-        """About how many bytes the donor spares."""
+        """Return about how many bytes the donor saves."""
         return len(self.donor.places) * self.part_size if self.donor is not None else 0
 
     def meta(self, token: str = "") -> ObjectMeta:
-        """The metadata stored with the object."""
+        """Return the metadata stored with the object."""
         is_link = isinstance(self.stat, LinkStat)
         properties = Properties() if is_link else self.properties
         return ObjectMeta(
@@ -181,7 +181,7 @@ class Job(Struct, frozen=True):
 
 
 Read = Callable[[Job, Span, memoryview], memoryview]
-"""Returns the bytes of a part, for which there is memory; the job has its witness from then on."""
+"""Returns the bytes of a part, for which there is memory; afterwards the job has its witness."""
 
 
 class Sent(Struct, frozen=True):
@@ -193,7 +193,7 @@ class Sent(Struct, frozen=True):
 
 @contextmanager
 def call(name: str) -> Iterator[None]:
-    """Let what the store raises say in which call of an upload."""
+    """Let errors of the store name the call of an upload in which they occur."""
     try:
         yield
     except StoreError as error:
@@ -202,7 +202,7 @@ def call(name: str) -> Iterator[None]:
 
 
 class Shortcuts:
-    """The verbs that spare us sending, copies inside the store, and which of them the store cannot do.
+    """The verbs that save sending by copies inside the store, and which of them the store cannot do.
 
     A shortcut may fail, the file may not: its content is sent at once. If that succeeds, the verb was at
     fault, and is left alone for a while. For any thread.
@@ -220,9 +220,9 @@ class Shortcuts:
         return not 0 < left_ns <= _CANNOT_NS  # a longer time: the clock was set back
 
     def failed(self, verb: str, error: StoreError | None) -> None:
-        """`verb` failed (None: it did something else), and the content was sent without trouble."""
+        """Note that `verb` failed (None: it did something else), but the content was sent without trouble."""
         if isinstance(error, PreconditionFailed) or (error is not None and error.status == 404):
-            return  # it was about that one object
+            return  # it concerned only that object
         until_ns = self._now_ns() + _CANNOT_NS
         self._state.learn(self._store.store_id, _CANNOT + verb, str(until_ns))
         log.warning(
@@ -234,7 +234,7 @@ class PartSender:
     """Sends and recognises parts.
 
     The calling thread reads the file, part by part and in order; the threads of `senders` only send. So a
-    folder that does not answer stops its own files, and no thread that other files need.
+    folder that does not answer stops only its own files, and no thread that other files need.
     """
 
     def __init__(
@@ -254,7 +254,7 @@ class PartSender:
         self._meter = meter
         self._buffers = Buffers()
         self._lost: set[tuple[str, str]] = set()
-        """Those of which the answer to one copy was lost: at the second, they are unfit."""
+        """Donors with one copy whose answer was lost; after the second, they are unfit."""
         self._witness = Witness(state.secret)
         self._unfit: set[tuple[str, str]] = set()
         """Key and ETag of donors that could not be copied from; emptied when it holds `_MOST_UNFIT`."""
@@ -262,8 +262,8 @@ class PartSender:
     def kept(self, job: Job, checkpoint: Checkpoint, upload_id: str) -> dict[int, Part]:
         """Return the parts that the store has and that `parts.resume` or their ETags prove to be ours.
 
-        Where the store tells no keys like ours, or tells nonsense, those are meant that it acknowledged:
-        should it have lost one, it refuses to complete the upload.
+        If these keys may not list, or the store answers nonsense, these are the parts that it acknowledged:
+        if it has lost one, it refuses to complete the upload.
         """
         try:
             with self._slots.hold(0), call("list of parts"):
@@ -288,12 +288,12 @@ class PartSender:
         return kept
 
     def _adopt(self, job: Job, listed: Part, buffer: memoryview) -> Part | None:
-        """A listed part without a record (we died after sending it), if its ETag matches the local bytes."""
+        """Return a listed part without a record (sent before a death), if its ETag fits the local bytes."""
         body = self._read(job, parts.span(listed.number, job.stat.size, job.part_size), buffer)
         return self._recognised(listed, body)
 
     def _read(self, job: Job, span: Span, buffer: memoryview) -> memoryview:
-        """The bytes of a part, read into `buffer`; raises FileChanged unless they match the fingerprint."""
+        """Return the bytes of a part, read into `buffer`. Raises FileChanged if the fingerprint differs."""
         with self._meter.heartbeat.reading(job.ref.source):
             body = job.file.view(span.offset, buffer)
         if self._witness.half(body) != job.digests.parts[span.number - 1][:8]:
@@ -301,7 +301,7 @@ class PartSender:
         return body
 
     def check_wanted(self, job: Job) -> None:
-        """Raise FilePaused or FileChanged where the file is not to be sent now, or not any more."""
+        """Raise FilePaused or FileChanged if the file must not be sent now, or no longer."""
         if self._meter.is_held(job.ref):
             raise FilePaused("it is paused; its upload continues later")
         if not job.is_wanted():
@@ -315,7 +315,7 @@ class PartSender:
         spans: Iterable[Span],
         read: Read | None = None,
     ) -> Sent:
-        """Send parts in parallel, a limited number at once; raises the first failure, also of `spans`."""
+        """Send parts in parallel, a limited number at once; raise the first failure, also of `spans`."""
         with self._buffers.in_use():
             return self._send_all(job, checkpoint, upload_id, spans, read or self._read)
 
@@ -350,13 +350,13 @@ class PartSender:
         return Sent(sent, frozenset(copied))
 
     def _ended(self, running: Collection[Future[Any]], *, everything: bool, now: bool) -> set[Future[Any]]:
-        """The futures that ended: by `now`, or as soon as one did, or `everything` when all did."""
+        """Return the futures that ended: by `now`, or as soon as one did, or `everything` when all did."""
         if everything:
             for future in running:
                 future.cancel()
         elif now:
             return {future for future in running if future.done()}
-        self._meter.heartbeat.rest()  # the senders have heartbeats of their own
+        self._meter.heartbeat.rest()  # the senders have their own heartbeats
         ended, _ = wait(running, return_when=ALL_COMPLETED if everything else FIRST_COMPLETED)
         self._meter.heartbeat.step()
         return ended
@@ -389,7 +389,7 @@ class PartSender:
         held: Held,
         given: ExitStack,
     ) -> tuple[Part, bool]:
-        """Copy or send one part, and record it, on a sender. Returns whether it was copied."""
+        """Copy or send one part on a sender, and record it. Returns whether it was copied."""
         try:
             with given:
                 held.take_over()
@@ -403,7 +403,7 @@ class PartSender:
             self._meter.heartbeat.rest()
 
     def _copied_or_sent(self, job: Job, upload_id: str, span: Span, body: Body) -> tuple[Part, bool]:
-        """The part, and whether the store copied it from the donor."""
+        """Return the part, and whether the store copied it from the donor."""
         donor = job.donor
         if (
             donor is None
@@ -430,7 +430,7 @@ class PartSender:
         return part, False
 
     def _copied(self, job: Job, upload_id: str, span: Span, body: Body, donor: Donor) -> Part | None:
-        """The part copied from the donor, if the store's ETag proves that these bytes were copied.
+        """Return the part copied from the donor, if the store's ETag proves that these bytes were copied.
 
         The proof matters: some servers ignore the condition, and the donor may have been replaced.
         """
@@ -461,7 +461,7 @@ class PartSender:
             return self._sent_before(job, upload_id, span, body, refused)
 
     def _sent_before(self, job: Job, upload_id: str, span: Span, body: Body, refused: StoreRefused) -> Part:
-        """The listed part. Some servers refuse a part that they already have (its first answer was lost)."""
+        """Return the listed part. Some servers refuse a part that they have (its first answer was lost)."""
         for listed in self._store.list_parts(job.key, upload_id, span.number):
             if listed.number == span.number and listed.size == span.size:
                 part = self._recognised(listed, body)
@@ -470,15 +470,15 @@ class PartSender:
         raise refused
 
     def _recognised(self, listed: Part, body: Body) -> Part | None:
-        """The listed part as ours, if its ETag is the MD5 (or, as in a directory, the XXH3) of `body`."""
+        """Return the listed part, if its ETag is the MD5 (or, as in a directory, the XXH3) of `body`."""
         etag = listed.etag.strip('"').lower()
-        if etag != fingerprint.digest(body).hex() and etag != md5_hex(body):  # which costs the most
+        if etag != fingerprint.digest(body).hex() and etag != md5_hex(body):  # this costs the most
             return None
         return Part(listed.number, listed.size, listed.etag, self._witness.of(body), crc32(body))
 
 
 def content_type_of(path: str) -> str:
-    """The content type by the file's extension; the content is not examined."""
+    """Return the content type for the file's extension; the content is not examined."""
     if path.endswith(FOLDER):
         return "application/x-directory"
     return _type_of(os.path.splitext(path)[1])

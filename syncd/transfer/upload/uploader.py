@@ -1,4 +1,4 @@
-"""Carry out an upload: one put, or a multipart upload, checkpoint by checkpoint.
+"""Performs an upload: one put, or a multipart upload, checkpoint by checkpoint.
 
 The order of effects of a multipart upload, each step durable before the next relies on it::
 
@@ -55,10 +55,10 @@ from syncd.transfer.upload.part_sender import CONDITIONS, Job, Meter, PartSender
 log = logging.getLogger("syncd.transfer")
 
 MIN_PART_SIZE = "min_part_size"
-"""Name under which the state keeps the smallest part size learned from a store's refusals."""
+"""The state keeps the smallest part size learned from a store's refusals under this name."""
 
 _RESTARTS = Schedule(base_seconds=6 * 3600.0, cap_seconds=7 * 86400.0)
-"""How old an upload has to be before another one follows, after the first restart."""
+"""How old an upload has to be before another one replaces it, after the first restart."""
 _NEUTRAL_KEY = "syncd-question"
 _DISK_FULL = ("ENOSPC", "EDQUOT")
 
@@ -75,7 +75,7 @@ class Carried(NamedTuple):
     bytes_sent: int
     saved: Mapping[Cause, int]
     chunks: bytes = b""
-    """Of the content, where it was cut: see `syncd.core.parts.PartDigests`."""
+    """The chunks of the content, if it was cut: see `syncd.core.parts.PartDigests`."""
 
 
 class Uploader:
@@ -103,7 +103,7 @@ class Uploader:
         self._new_token = new_token
         self._limits: StoreLimits | None = None
         self.judge: Callable[[Job, ObjectInfo | None], Receipt | None] = lambda job, info: None
-        """Asked about an object that is not the one last seen; returns it if it is what is to be put."""
+        """Judges an object that is not the one last seen; returns it if it is what is to be put."""
         self._maybe_unfinished = {checkpoint.ref for checkpoint in state.checkpoints.all()}
 
     def limits(self) -> StoreLimits:
@@ -139,8 +139,8 @@ class Uploader:
     def upload(self, job: Job) -> Carried:
         """Send a file in parts; resume an unfinished upload that fits.
 
-        One that the store refuses for itself is begun once more, without donor. Raises FileChanged,
-        FileUnreadable, PartSizeRefused and whatever the store raises.
+        If the store refuses the upload itself, it is begun once more, without a donor. Raises FileChanged,
+        FileUnreadable, PartSizeRefused and what the store raises.
         """
         try:
             while True:
@@ -167,8 +167,8 @@ class Uploader:
     def send_ahead(self, job: Job, spans: Iterable[Span], read: Read) -> dict[str, dict[int, Part]]:
         """Begin the upload of a file whose content is not known yet, and send these of its parts.
 
-        Returns the parts by the id of the upload, which `upload` completes, or goes on with in a later step.
-        Raises whatever `spans`, `read` and the store raise.
+        Returns the parts by the id of the upload. `upload` completes it, or continues it in a later step.
+        Raises what `spans`, `read` and the store raise.
         """
         checkpoint, upload_id, _ = self._begun(job)
         self._meter.began(job.ref, job.stat.size, 0)
@@ -182,9 +182,9 @@ class Uploader:
             self._meter.ended(job.ref)
 
     def give_way(self, own: Checkpoint) -> None:
-        """The store's disk is full, as the upload `own` was told: give up the one that holds most of it.
+        """Give up the upload that holds most of the store's disk: it is full, as the upload `own` was told.
 
-        When that is begun again, the store refuses it if it cannot fit.
+        When that one begins again, the store refuses it if it cannot fit.
         """
         held = {
             checkpoint.id: (sum(part.size for part in checkpoint.parts.values()), checkpoint)
@@ -202,11 +202,11 @@ class Uploader:
             self.abandon(largest)
 
     def _judge(self, job: Job, checkpoint: Checkpoint, error: StoreError) -> None:
-        """End the upload if the error is about itself; else raise the error.
+        """End the upload if the error is about itself; otherwise raise the error.
 
         It is if a call of the same kind met the same answer in the last try, while the store answers a
-        question about nothing in particular. One failure alone ends no upload, and where the store only says
-        that it failed, neither do two between which a part was accepted.
+        neutral question. A single failure ends no upload. If the store only says that it failed, neither do
+        two with an accepted part in between.
         """
         if error.code in _DISK_FULL and error.call in ("part", "complete"):
             self.give_way(checkpoint)
@@ -225,7 +225,7 @@ class Uploader:
         self._begin_again(job, checkpoint, error)
 
     def _begin_again(self, job: Job, checkpoint: Checkpoint, why: StoreError) -> None:
-        """Give an upload up for another one: once, and then ever more rarely. Raises StoreRefused."""
+        """Replace an upload by a new one: once, and then ever more rarely. Raises StoreRefused."""
         age_seconds = (self.store.clock_ns()[0] - checkpoint.created_ns) / 1e9
         if checkpoint.restarts and age_seconds < ceiling(checkpoint.restarts, _RESTARTS):
             raise StoreRefused(
@@ -271,7 +271,7 @@ class Uploader:
     # ---- steps ------------------------------------------------------------------------------------------
 
     def _checkpoint(self, job: Job) -> tuple[Checkpoint, bool]:
-        """The checkpoint to continue, and whether it is new. A checkpoint that does not fit is abandoned."""
+        """Return the checkpoint to continue, and whether it is new. One that does not fit is abandoned."""
         found = self.unfinished(job.ref)
         if found is not None:
             why = self._misfit(found, job)
@@ -279,7 +279,7 @@ class Uploader:
                 return found, False
             log.info("%s: restart: %s", name_of(job.ref), why)
             if found.store_id == self.store.store_id:
-                self.abandon(found)  # another store's is left to that store by `begin`
+                self.abandon(found)  # `begin` leaves another store's to that store
         return self._begin(job), True
 
     def _misfit(self, found: Checkpoint, job: Job) -> str | None:
@@ -311,7 +311,7 @@ class Uploader:
         )
 
     def _begun(self, job: Job) -> tuple[Checkpoint, str, bool]:
-        """A checkpoint, the id of its upload, and whether the upload is new and so has no parts."""
+        """Return a checkpoint, the id of its upload, and whether the upload is new and so has no parts."""
         checkpoint, fresh = self._checkpoint(job)
         if checkpoint.upload_id is not None:
             return checkpoint, checkpoint.upload_id, False
@@ -323,7 +323,7 @@ class Uploader:
         return replace(checkpoint, upload_id=upload_id), upload_id, True
 
     def _create(self, job: Job, checkpoint: Checkpoint) -> str:
-        """Create an upload; if the answer is lost, abort what the request may have left and try once more."""
+        """Create an upload; if the answer is lost, abort what the request may have left and retry once."""
         meta = job.meta(checkpoint.token)
         try:
             return self.store.create_multipart_upload(job.key, meta)
@@ -369,7 +369,7 @@ class Uploader:
         return Carried(receipt, checkpoint.id, job.stat.size - resumed - copied, saved)
 
     def _still(self, job: Job) -> None:
-        """Raise FileChanged unless the file is what it was before its first byte was read."""
+        """Raise FileChanged unless the file is as it was before its first byte was read."""
         with self._meter.heartbeat.reading(job.ref.source):
             now = job.file.stat()
         if now != job.stat:
@@ -396,7 +396,7 @@ class Uploader:
             if own is None:
                 raise
             receipt = own
-        if not made:  # the object may have come about by a copy or by another machine
+        if not made:  # a copy or another machine may have made the object
             self.leftovers.sweep(checkpoint)
         self._check_whole(job.key, ordered)
         return receipt
@@ -413,9 +413,9 @@ class Uploader:
             raise ObjectSpoiled(f"the store made an object with CRC-32 {info.crc32}, not {meant}")
 
     def _own_object(self, job: Job, checkpoint: Checkpoint) -> Receipt | None:
-        """The object under our key, if this upload made it.
+        """Return the object under our key, if this upload made it.
 
-        Without the permission to list, a store answers "forbidden" about a missing object: that is no proof.
+        Without the permission to list, a store answers "forbidden" for a missing object: that is no proof.
         """
         try:
             info = self.store.head_object(job.key)
@@ -429,16 +429,16 @@ class Uploader:
             ours = info.token == checkpoint.token
         elif info.digest is not None:
             ours = info.digest == job.digests.fingerprint.digest
-        else:  # some stores drop metadata; what the object is made of is the next best evidence
+        else:  # some stores drop metadata; the object's parts are the next best evidence
             made_of = self.state.checkpoints.find(job.ref) or checkpoint
             meant = parts.etag_of([part.etag for _, part in sorted(made_of.parts.items())])
             ours = meant is not None and info.etag.lower() == meant
         return Receipt(info.key, info.etag) if ours else None
 
     def _make(self, job: Job, meta: ObjectMeta, send: Callable[[ObjectMeta], Receipt]) -> Receipt:
-        """`send` the object to replace only what was last seen there, where the store has conditions.
+        """`send` the object to replace only what was last seen there, if the store has conditions.
 
-        Another object is replaced as well, but not before `judge` was asked about it.
+        Another object is also replaced, but only after `judge` was asked about it.
         """
         if job.seen is None or not self.limits().has_conditions or not self.shortcuts.works(CONDITIONS):
             return send(meta)
@@ -446,7 +446,7 @@ class Uploader:
             return send(replace(meta, replaces=job.seen))
         except PreconditionFailed:
             info = self.store.head_object(job.key)
-        except StoreRefused as refused:  # conditions may need a permission of their own
+        except StoreRefused as refused:  # conditions may need their own permission
             if refused.status not in (400, 403, 501):
                 raise
             receipt = send(meta)
@@ -465,8 +465,8 @@ class Uploader:
 
 
 def learned_limits(store: ObjectStore, state: State) -> StoreLimits:
-    """The store's limits, with the smallest part size learned from its refusals, and what `syncd check` found
-    out about conditions.
+    """Return the store's limits, with the smallest part size learned from its refusals, and what `syncd
+    check` learned about conditions.
     """
     limits = store.limits
     least = int(state.learned(store.store_id, MIN_PART_SIZE) or 0)
