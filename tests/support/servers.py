@@ -76,6 +76,14 @@ class S3Server(ABC):
 
     def start(self, directory: Path) -> None:
         """Start it with its data in `directory`, and wait until it answers."""
+        try:
+            self._start(directory)
+        except ServerFailed:  # another process may take a port between its choice and its use
+            again = directory.with_name(f"{directory.name}b")
+            again.mkdir()
+            self._start(again)
+
+    def _start(self, directory: Path) -> None:
         self.directory = directory
         self.port = free_port()
         try:
