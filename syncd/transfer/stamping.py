@@ -83,12 +83,13 @@ class Stamper:
                 info.mtime_ns if info.mtime_ns is not None else recorded.stat.mtime_ns,
                 info.token or "",
                 said.content_type or content_type_of(ref.path),
-                info.mode if info.mode is not None else ObjectMeta.mode,
-                info.instance or known.instance,
-                said,
-                self._local.attributes_as_recorded(ref, recorded) or info.attributes,
+                instance=info.instance or known.instance,
+                properties=said,
+                attributes=self._local.attributes_as_recorded(ref, recorded) or info.attributes,
                 is_folder=ref.path.endswith(FOLDER),
             )
+            if info.mode is not None:  # a directory gives its copy these permissions
+                meta = replace(meta, mode=info.mode)
             meta = _beside_others(meta, info)
             is_same = (info.stamp, info.attributes) == (said.stamp, meta.attributes)
             if is_same or dry_run:
@@ -98,7 +99,7 @@ class Stamper:
         return True, ""
 
     def dressed(self, action: Action, job: Job, standing: Receipt) -> Receipt:
-        """Return the object as it stands; with a touched file's attributes, if the source copies them."""
+        """Return the receipt of the object, with a touched file's attributes if the source copies them."""
         recorded = job.aimed
         wants = self._local.sources[job.ref.source].source.copies_attributes and job.attributes is not None
         wants = wants and not isinstance(job.stat, LinkStat)

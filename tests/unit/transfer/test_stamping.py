@@ -236,9 +236,10 @@ OTHERS = (("/content-type", "video/x"), ("/cache-control", "max-age=1"), ("autho
 
 
 @pytest.mark.parametrize("keeps", [False, True])
+@pytest.mark.parametrize("mode", [0o644, None])
 @pytest.mark.parametrize("way", ["restamp", "touch", "adopt"])
 def test_what_another_program_gave_an_object_stays_whenever_it_is_copied_onto_itself(
-    rig: Rig, way: str, keeps: bool
+    rig: Rig, way: str, mode: int | None, keeps: bool
 ) -> None:
     """But for what the configuration says; nothing is left to do after that."""
     adopt = Adoption.STAMP if way == "adopt" else Adoption.RECORD
@@ -246,7 +247,7 @@ def test_what_another_program_gave_an_object_stays_whenever_it_is_copied_onto_it
     rig.write("a", b"hello")
     rig.fake.without_metadata("p/a", b"hello")
     read = Attributes(xattrs=(("user.author", b"them"),))
-    theirs = replace(rig.fake.objects["p/a"].meta, others=OTHERS, attributes=read, mode=0o644)
+    theirs = replace(rig.fake.objects["p/a"].meta, others=OTHERS, attributes=read, mode=mode)
     rig.fake.objects["p/a"].meta = theirs
     rig.know(reconciling=True, properties=lambda path: SAID if way != "touch" else Properties("text/x"))
     rig.sync("a")
@@ -258,6 +259,7 @@ def test_what_another_program_gave_an_object_stays_whenever_it_is_copied_onto_it
         rig.sync("a")
     meta, name = rig.fake.objects["p/a"].meta, "/content-type" if way == "touch" else "/cache-control"
     assert meta.fingerprint == of_bytes(b"hello")
+    assert isinstance(meta.mode, int), "also where the store tells no permissions"
     assert meta.others == tuple(each for each in OTHERS if each[0] != name)
     assert meta.attributes is None or meta.attributes.xattrs == read.xattrs
     assert (way == "touch" and keeps) == ((meta.attributes or read).mode == 0o600)

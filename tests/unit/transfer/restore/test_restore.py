@@ -219,7 +219,8 @@ def test_no_key_whatever_it_is_leads_out_of_the_folder(to: Path, tmp_path: Path)
     report = restore(store, to)
     files = [path for path in to.rglob("*") if path.is_file()]
     assert sorted(os.listdir(tmp_path)) == ["to"]
-    assert report.counts["restored"] == len(files) > 20
+    # How many there are depends on whether a file or a folder of its name comes first.
+    assert report.counts["restored"] == len(files) > 10
     assert report.counts["restored"] + report.counts["failed"] == len(keys)
     assert {path.read_bytes().decode() for path in files} | {entry.key for entry in report.failures} == keys
     assert all(entry.reason for entry in report.failures)
